@@ -1,0 +1,1 @@
+"""From stored pixels to augmented views on the training device."""

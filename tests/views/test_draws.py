@@ -1,0 +1,65 @@
+"""Random numbers are Philox's, and a function of what they are for."""
+
+import numpy as np
+import pytest
+import torch
+
+from scarce_cxr.views.draws import Draws, epoch_order, philox4x32
+
+# Known answers of the Random123 distribution (kat_vectors), philox4x32-10.
+KNOWN = [
+    ([0, 0, 0, 0], (0, 0), [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
+    ([0xFFFFFFFF] * 4, (0xFFFFFFFF, 0xFFFFFFFF), [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
+    (
+        [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+        (0xA4093822, 0x299F31D0),
+        [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+    ),
+]
+
+
+@pytest.mark.parametrize(("counter", "key", "expected"), KNOWN)
+def test_philox_gives_the_published_answers(counter, key, expected):
+    assert philox4x32(np.array(counter, dtype=np.uint64), key).tolist() == expected
+
+
+def test_half_a_batch_draws_what_the_whole_batch_draws_at_its_positions():
+    whole = Draws(7, 12, np.arange(8)).uniform("crop", 5)
+    assert np.array_equal(whole[4:], Draws(7, 12, np.arange(4, 8)).uniform("crop", 5))
+
+
+def test_asking_for_more_numbers_does_not_change_the_first():
+    draws = Draws(7, 12, np.arange(8))
+    assert np.array_equal(draws.uniform("crop", 9)[:, :5], draws.uniform("crop", 5))
+
+
+@pytest.mark.parametrize("other", [Draws(8, 12, [3]), Draws(7, 13, [3]), Draws(7, 12, [4])])
+def test_seed_step_and_position_each_change_the_numbers(other):
+    assert not np.array_equal(Draws(7, 12, [3]).uniform("crop", 4), other.uniform("crop", 4))
+
+
+def test_purposes_are_independent_and_numbers_uniform():
+    draws = Draws(0, 0, np.arange(20_000))
+    crop, mask = draws.uniform("crop")[:, 0], draws.uniform("mask")[:, 0]
+    assert crop.min() > 0
+    assert crop.max() < 1
+    # Four standard errors of the mean, of the variance and of a correlation of 20,000 numbers.
+    assert abs(crop.mean() - 1 / 2) < 4 * np.sqrt(1 / 12 / 20_000)
+    assert abs(crop.var() - 1 / 12) < 4 * np.sqrt(1 / 180 / 20_000)
+    assert abs(np.corrcoef(crop, mask)[0, 1]) < 4 / np.sqrt(20_000)
+
+
+def test_noise_repeats_for_the_same_batch_and_differs_for_another():
+    def noise(positions):
+        generator = Draws(1, 2, positions).generator("noise", torch.device("cpu"))
+        return torch.randn(5, generator=generator)
+
+    assert torch.equal(noise([0, 1]), noise([0, 1]))
+    assert not torch.equal(noise([0, 1]), noise([2, 3]))
+
+
+def test_an_epoch_visits_every_image_once_in_an_order_of_its_own():
+    first, second = epoch_order(0, 0, 1000), epoch_order(0, 1, 1000)
+    assert np.array_equal(np.sort(first), np.arange(1000))
+    assert not np.array_equal(first, second)
+    assert abs(np.corrcoef(first, np.arange(1000))[0, 1]) < 4 / np.sqrt(1000)
