@@ -1,0 +1,1 @@
+"""Image encoders from timm, with one channel."""

@@ -1,0 +1,1 @@
+"""One file a method, in its paper's order."""
