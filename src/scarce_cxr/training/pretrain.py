@@ -1,0 +1,209 @@
+"""Recipe + store -> run: puts the pieces together and hands them to the loop."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.strategies import DDPStrategy
+from torch.utils.tensorboard import SummaryWriter
+
+from scarce_cxr.backbones.backbone import Backbone
+from scarce_cxr.errors import ScarceError
+from scarce_cxr.images.splits import held_out
+from scarce_cxr.images.store import Store
+from scarce_cxr.methods.method import Method
+from scarce_cxr.training.checkpoint import load_checkpoint, save_backbone, save_checkpoint
+from scarce_cxr.training.loop import Counters, Course, Interrupted, Watcher, fit
+from scarce_cxr.training.optimizer import make_optimizer
+from scarce_cxr.training.recipe import Recipe, TrainingSettings
+from scarce_cxr.training.run_folder import Metrics, RunFolder, write_text
+from scarce_cxr.views.loader import Loader
+
+logger = logging.getLogger(__name__)
+
+# The number by which the best backbone is chosen, lower being better: it needs no label and no training film.
+BEST_BY = "held_out_error"
+
+Watchers = Callable[[Method, Store, np.ndarray, Recipe, RunFolder], Sequence[Watcher]]
+
+
+def pretrain(
+    recipe: Recipe,
+    text: str,
+    store: Store,
+    run: RunFolder,
+    *,
+    checkpoint: Path | None = None,
+    make_watchers: Watchers | None = None,
+) -> Counters:
+    """Trains a recipe on a store.
+
+    Args:
+        recipe: the recipe.
+        text: its settled YAML, kept in the run's folder.
+        store: the films.
+        run: where everything is written.
+        checkpoint: go on from there; None begins anew.
+        make_watchers: builds the watchers from (method, store, indices of held-out films, recipe, run).
+
+    Returns:
+        How far it came.
+
+    Raises:
+        ScarceError: recipe and store do not fit each other, or the loss is no longer finite.
+        Interrupted: it was told to stop; its state is saved.
+    """
+    training = recipe.training
+    fabric = make_fabric(training)
+    fabric.launch()
+    watched = held_out_films(store, recipe)
+    films = np.flatnonzero(~watched)
+    total, warmup = recipe.check(len(films))
+    loader = Loader(
+        store,
+        recipe.views,
+        films=films,
+        batch_size=training.batch_size,
+        accumulate=training.accumulate,
+        seed=recipe.seed,
+        device=fabric.device,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+    method = build_method(recipe)
+    # Convolutions run nearly twice as fast this way, on processors as on CUDA.
+    method = method.to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(method, recipe.optimizer)
+    forward, wrapped_optimizer = fabric.setup(method, optimizer)
+
+    def every(duration) -> int:
+        return duration.steps(loader.steps_per_epoch, total)
+
+    course = Course(
+        total=total,
+        warmup=warmup,
+        log_every=every(training.log_every),
+        watch_every=every(recipe.watch.every),
+        save_every=every(training.save_every),
+        keep_every=every(training.keep_every),
+    )
+    counters = Counters()
+    if checkpoint is not None:
+        counters = Counters(**load_checkpoint(checkpoint, module=method, optimizer=optimizer))
+    watchers: Sequence[Watcher] = ()
+    first = fabric.is_global_zero
+    if first:
+        write_text(run.recipe, text)
+        metrics = Metrics(run.metrics, counters.step)
+        board = SummaryWriter(str(run.path / "tensorboard"), purge_step=counters.step + 1)
+        run.write_state(
+            state="running",
+            step=counters.step,
+            total=total,
+            store=os.path.relpath(store.path, run.path),
+            fingerprint=store.fingerprint,
+            method=type(method).__name__,
+            films=len(films),
+            held_out=int(watched.sum()),
+            pid=os.getpid(),
+            seconds=counters.seconds,
+        )
+        if make_watchers is not None:
+            watchers = make_watchers(method, store, np.flatnonzero(watched), recipe, run)
+    facts = {
+        "image_size": recipe.views.size,
+        "mean": store.mean,
+        "std": store.std,
+        "store": store.fingerprint,
+        "method": type(method).__name__,
+        "films": len(films),
+        "recipe": text,
+    }
+
+    def write(kind: str, step: int, numbers: dict[str, float]) -> None:
+        if not first or not numbers:
+            return
+        metrics.write(kind, step, step // loader.steps_per_epoch, numbers)
+        for name, value in numbers.items():
+            board.add_scalar(name, value, step)
+        best = run.read_state().get("best")
+        if BEST_BY in numbers and (best is None or numbers[BEST_BY] < best["value"]) and step > 0:
+            save_backbone(run.backbone("best"), method.backbone, {**facts, "step": step, BEST_BY: numbers[BEST_BY]})
+            run.write_state(best={"step": step, "value": numbers[BEST_BY]})
+
+    def save(counters: Counters, keep: bool) -> None:
+        if first:
+            content = {"module": method, "optimizer": optimizer, "counters": asdict(counters)}
+            save_checkpoint(run.checkpoints / "last.ckpt", **content)
+            if keep:
+                save_checkpoint(run.checkpoints / f"step-{counters.step:07d}.ckpt", **content)
+            save_backbone(run.backbone("last"), method.backbone, {**facts, "step": counters.step})
+            run.write_state(step=counters.step, seconds=counters.seconds)
+        fabric.barrier()
+
+    ending = "failed"
+    try:
+        fit(
+            fabric,
+            method,
+            forward,
+            wrapped_optimizer,
+            loader,
+            course,
+            counters=counters,
+            clip=training.clip,
+            watchers=watchers,
+            write=write,
+            save=save,
+        )
+        ending = "finished"
+    except Interrupted:
+        ending = "stopped"
+        raise
+    finally:
+        if first:
+            board.close()
+            run.write_state(state=ending)
+    return counters
+
+
+def held_out_films(store: Store, recipe: Recipe) -> np.ndarray:
+    """(n,) bool: the store's films that the recipe keeps away from training, whole patients at a time."""
+    return held_out(store.table, recipe.watch.held_out)
+
+
+def build_method(recipe: Recipe) -> Method:
+    """The recipe's method around its backbone, its weights drawn from the recipe's seed.
+
+    Raises:
+        ScarceError: the backbone does not suit the method, or the views' size neither.
+    """
+    torch.manual_seed(recipe.seed)
+    method = recipe.method(Backbone(recipe.backbone))
+    method.check(recipe.views.size)
+    return method
+
+
+def make_fabric(training: TrainingSettings) -> Fabric:
+    """The devices and the precision that the settings ask for; `auto` takes bf16 where the device is made for it."""
+    accelerator = training.accelerator
+    cuda = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise ScarceError("a CUDA device", "none on this machine", "set training.accelerator to auto or cpu")
+    precision = training.precision
+    if precision == "auto":
+        precision = "bf16" if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    several = training.devices * training.nodes > 1
+    return Fabric(
+        accelerator="cuda" if cuda else "cpu",
+        devices=training.devices,
+        num_nodes=training.nodes,
+        precision={"bf16": "bf16-mixed", "fp32": "32-true"}[precision],
+        # Buffers of our own (queues, centres) differ between processes on purpose.
+        strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
+    )

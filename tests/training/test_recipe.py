@@ -1,0 +1,43 @@
+"""Recipes: typed, closed, and the same when read again."""
+
+from pathlib import Path
+
+import pytest
+
+from scarce_cxr.errors import ScarceError
+from scarce_cxr.training.pretrain import build_method
+from scarce_cxr.training.recipe import read_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_recipe_reads_and_its_settled_text_says_the_same(path, tmp_path):
+    recipe, text = read_recipe(path)
+    again = tmp_path / "recipe.yaml"
+    again.write_text(text)
+    assert read_recipe(again)[1] == text
+    build_method(recipe)
+
+
+def test_the_reference_recipe_is_that_of_the_experiments():
+    recipe, _ = read_recipe(Path(__file__).parents[2] / "recipes/reference/spark.yaml")
+    assert (recipe.backbone.name, recipe.backbone.gradient_checkpointing) == ("resnet50", True)
+    optimizer, training, augmentation = recipe.optimizer, recipe.training, recipe.views.augmentation
+    assert (optimizer.name, optimizer.lr, optimizer.weight_decay, optimizer.betas) == ("adamw", 3e-4, 5e-2, (0.9, 0.95))
+    assert (training.batch_size, str(training.duration), str(training.warmup)) == (256, "200 epochs", "20 epochs")
+    assert training.clip == 3.0
+    assert (augmentation.crop, augmentation.rotation, augmentation.noise) == ((0.2, 1.0), 10.0, 0.05)
+    assert augmentation.brightness == augmentation.contrast == 0.8
+
+
+def test_the_warm_up_cannot_be_longer_than_the_run(tmp_path):
+    text = RECIPES[-1].read_text().replace("warmup: 10 %", "warmup: 301 steps")
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(ScarceError, match="warm-up no longer"):
+        read_recipe(tmp_path / "recipe.yaml")[0].check(800)
+
+
+def test_films_fewer_than_a_batch_are_refused():
+    with pytest.raises(ScarceError, match="no larger than the data"):
+        read_recipe(RECIPES[-1])[0].check(10)

@@ -1,0 +1,147 @@
+"""A run goes on as if nothing had happened, to the same bits."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from scarce_cxr.images.store import Store
+from scarce_cxr.training.loop import Interrupted
+from scarce_cxr.training.pretrain import pretrain
+from scarce_cxr.training.recipe import recipe_parser, settle
+from scarce_cxr.training.run_folder import RunFolder, read_metrics, series
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+STEPS = 12
+SETTINGS = {
+    "views.size": 64,
+    "views.augmentation.noise": 0.05,
+    "method.decoder_width": 8,
+    "training.batch_size": 8,
+    "training.duration": f"{STEPS} steps",
+    "training.log_every": "1 steps",
+    "training.save_every": "2 steps",
+    "training.precision": "fp32",
+    "training.accelerator": "cpu",
+    "watch.every": "5 steps",
+}
+
+
+def options(**overrides) -> list[str]:
+    settings = {**SETTINGS, **overrides}
+    return ["--config", str(RECIPES / "small/spark.yaml"), *(f"--{name}={value}" for name, value in settings.items())]
+
+
+def train(store: Path, run: Path, checkpoint: Path | None = None, make_watchers=None, **overrides) -> RunFolder:
+    parser = recipe_parser()
+    recipe, text = settle(parser, parser.parse_args(options(**overrides)))
+    folder = RunFolder(run)
+    folder.path.mkdir(exist_ok=True)
+    pretrain(recipe, text, Store.open(store), folder, checkpoint=checkpoint, make_watchers=make_watchers)
+    return folder
+
+
+def everything(folder: RunFolder) -> dict[str, torch.Tensor]:
+    """All weights, buffers and optimizer states at the end of a run."""
+    content = torch.load(folder.last_checkpoint, weights_only=True)
+    states = {
+        f"optimizer.{index}.{name}": value
+        for index, state in content["optimizer"]["state"].items()
+        for name, value in state.items()
+    }
+    return {**content["module"], **states, **load_file(folder.backbone("last"))}
+
+
+def same_bits(first: RunFolder, second: RunFolder) -> bool:
+    one, other = everything(first), everything(second)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+class SignalAt:
+    """A watcher that sends this process a signal once, as an impatient scheduler would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def look(self, method, step):
+        if step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small_store, tmp_path_factory) -> RunFolder:
+    return train(small_store, tmp_path_factory.mktemp("runs") / "whole")
+
+
+def test_sigterm_saves_and_the_resumed_run_ends_the_same(small_store, tmp_path, uninterrupted):
+    with pytest.raises(Interrupted):
+        train(small_store, tmp_path / "run", make_watchers=lambda *_: [SignalAt(5)])
+    folder = RunFolder(tmp_path / "run")
+    assert folder.read_state()["state"] == "stopped"
+    assert 5 <= folder.read_state()["step"] < STEPS
+    train(small_store, folder.path, checkpoint=folder.last_checkpoint)
+    assert folder.read_state()["state"] == "finished"
+    assert same_bits(folder, uninterrupted)
+    rows, whole = read_metrics(folder.metrics), read_metrics(uninterrupted.metrics)
+    for name in ("loss", "epoch_loss", "lr", "grad_norm"):
+        assert series(rows, name) == series(whole, name), name
+
+
+def test_looking_changes_nothing(small_store, tmp_path, uninterrupted):
+    from scarce_cxr.monitor.watchers import make_watchers
+
+    folder = train(small_store, tmp_path / "watched", make_watchers=make_watchers)
+    assert same_bits(folder, uninterrupted)
+    assert sorted(path.name for path in folder.figures.glob("reconstruction-*.png")) == [
+        f"reconstruction-{step:07d}.png" for step in (0, 5, 10, 12)
+    ]
+    assert folder.backbone("best").is_file()
+
+
+def test_another_seed_ends_elsewhere(small_store, tmp_path, uninterrupted):
+    assert not same_bits(train(small_store, tmp_path / "other", seed=1), uninterrupted)
+
+
+def test_accumulated_micro_batches_take_the_same_step(small_store, tmp_path):
+    # Without batch norm's dependence on the micro-batch the two would be equal; the first loss shows the same films.
+    whole = train(small_store, tmp_path / "whole", **{"training.duration": "1 steps", "views.augmentation.noise": 0})
+    parts = train(
+        small_store,
+        tmp_path / "parts",
+        **{"training.duration": "1 steps", "training.accumulate": 2, "views.augmentation.noise": 0},
+    )
+    (_, [one]), (_, [two]) = (series(read_metrics(run.metrics), "loss") for run in (whole, parts))
+    assert one == pytest.approx(two, rel=0.1)
+    assert one != two
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill_at", random.Random().sample(range(2, STEPS), 3))
+def test_kill_nine_at_a_random_step_and_resume_to_the_same_bits(small_store, tmp_path, uninterrupted, kill_at):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "scarce_cxr.cli"]
+    started = subprocess.Popen(
+        [*command, "pretrain", *options(), f"--store={small_store}", f"--run={run}"], stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and started.poll() is None:
+        if (run / "metrics.csv").is_file() and max(
+            series(read_metrics(run / "metrics.csv"), "loss")[0] + [0]
+        ) >= kill_at:
+            break
+        time.sleep(0.005)
+    started.kill()
+    started.wait()
+    assert RunFolder(run).read_state()["state"] == "running"
+    assert not RunFolder(run).is_locked()
+    finished = subprocess.run([*command, "resume", str(run)], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert same_bits(RunFolder(run), uninterrupted)
