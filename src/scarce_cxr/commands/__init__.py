@@ -1,0 +1,1 @@
+"""One small module a command; each returns a `Result` and prints nothing."""

@@ -1,0 +1,27 @@
+"""Where the recipes that come with the package are."""
+
+from pathlib import Path
+
+import scarce_cxr
+from scarce_cxr.errors import ScarceError
+
+
+def recipes_folder() -> Path:
+    """The folder of shipped recipes: inside an installed package, or beside the source."""
+    package = Path(scarce_cxr.__file__).parent
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parents[1] / "recipes"
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe by path, or by its name among the shipped ones (`small/spark`).
+
+    Raises:
+        ScarceError: there is no such recipe.
+    """
+    folder = recipes_folder()
+    for path in (Path(name), folder / name, folder / f"{name}.yaml", folder / name.removeprefix("recipes/")):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml")))
+    raise ScarceError("a recipe", f"no file {name}", f"the shipped ones are {known}")

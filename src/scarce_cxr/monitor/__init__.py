@@ -1,0 +1,1 @@
+"""Watchers that the loop calls: is the representation learning?"""

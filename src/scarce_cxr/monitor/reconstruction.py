@@ -1,0 +1,65 @@
+"""Watches what a method paints behind its mask on held-out films."""
+
+import logging
+
+import numpy as np
+import torch
+
+from scarce_cxr.figures import theme
+from scarce_cxr.figures.reconstructions import reconstruction_panel
+from scarce_cxr.images.store import Store
+from scarce_cxr.methods.method import Method
+from scarce_cxr.training.pretrain import BEST_BY
+from scarce_cxr.training.run_folder import RunFolder
+from scarce_cxr.views.draws import Draws
+from scarce_cxr.views.plans import Normalization, plain_view
+
+logger = logging.getLogger(__name__)
+
+# The masks of every look, in every run: errors of two runs are of the same patches.
+_MASK_SEED = 0
+_BATCH = 64
+
+
+class ReconstructionWatch:
+    """Masked error on held-out films, whole and unaugmented, in evaluation mode; and a panel of some of them.
+
+    Args:
+        store: the store.
+        films: (n,) indices of the held-out films to measure.
+        size: side of the view in pixels.
+        panel: how many of them are drawn.
+        run: where the panels go.
+    """
+
+    def __init__(self, store: Store, films: np.ndarray, size: int, panel: int, run: RunFolder) -> None:
+        self.store, self.films, self.size, self.panel, self.run = store, films, size, panel, run
+        rows = store.table.iloc[films]
+        self.behind = f"{len(films)} held-out films of {rows['patient_id'].nunique()} patients"
+        self.normalization = Normalization(store.mean, store.std)
+
+    def look(self, method: Method, step: int) -> dict[str, float]:
+        """Returns `held_out_error`; draws `figures/reconstruction-STEP.png`."""
+        images, predictions, visible, error = self.paint(method)
+        shown = slice(0, self.panel)
+        title = f"Step {step}: masked error {error:.3f} on {self.behind}"
+        figure = reconstruction_panel(images[shown], predictions[shown], visible[shown], title)
+        theme.save(figure, self.run.figures / f"reconstruction-{step:07d}.png")
+        logger.info("step %d: masked error %.4f on %s", step, error, self.behind)
+        return {BEST_BY: error, "held_out_films": len(self.films)}
+
+    def paint(self, method: Method) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+        """Films in [0, 1], predictions and visible pixels (each (n, S, S)), and the mean masked error."""
+        device = next(method.parameters()).device
+        method.eval()
+        parts, errors = [], []
+        for start in range(0, len(self.films), _BATCH):
+            positions = np.arange(start, min(start + _BATCH, len(self.films)))
+            pixels = torch.from_numpy(self.store.pixels(self.films[positions])).to(device)
+            images = plain_view(pixels, self.size, self.normalization)
+            made = method.reconstruct(images, Draws(_MASK_SEED, 0, positions))
+            arrays = (self.normalization.invert(images), made.prediction, made.visible)
+            parts.append([array[:, 0].cpu().numpy() for array in arrays])
+            errors.append(made.error.item() * len(positions))
+        films, predictions, visible = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return films, predictions, visible, sum(errors) / len(self.films)

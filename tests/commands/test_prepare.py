@@ -1,0 +1,73 @@
+"""`scarce prepare` and `scarce show` return what the user needs to see."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jsonargparse import CLI
+from PIL import Image
+
+from scarce_cxr.commands.prepare import prepare
+from scarce_cxr.commands.show import show
+from scarce_cxr.errors import ScarceError
+from scarce_cxr.results import Result
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(6):
+        Image.fromarray(random.integers(0, 256, (40, 30), dtype=np.uint8)).save(folder / f"{index}.png")
+    (folder / "broken.png").write_text("no picture")
+    rows = [f"{index}.png,P{index // 2},{'1' if index < 3 else ''},{[1, -1][index % 2]}" for index in range(6)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,who,Mass,Edema", *rows]))
+    return folder
+
+
+def values(result: Result, table: int = 0) -> dict:
+    return {row[0]: row[1] for row in result.tables[table].rows}
+
+
+@pytest.mark.parametrize("bits", ["8", "16"])
+def test_the_command_line_prepares_and_shows_a_folder(films: Path, tmp_path: Path, bits: str):
+    store, sheet = tmp_path / "store", tmp_path / "sheet.png"
+    line = [str(films), str(store), "folder", "--size", "24", "--bits", bits, "--jobs", "1"]
+    line += ["--csv", str(tmp_path / "labels.csv"), "--patient_column", "who", "--label_columns", "[Mass, Edema]"]
+    prepared = CLI(prepare, args=line)
+    facts = values(prepared)
+    assert (facts["films"], facts["patients"], facts["files skipped"], facts["files opened now"]) == (6, 3, 1, 7)
+    assert values(prepared, 1) == {"not an image": 1}
+    assert prepared.tables[2].records() == [
+        {"finding": "Mass", "present": 3, "uncertain": 0, "mentioned": 3, "patients": 2},
+        {"finding": "Edema", "present": 3, "uncertain": 3, "mentioned": 6, "patients": 3},
+    ]
+    shown = CLI(show, args=[str(store), "--out", str(sheet), "--films", "4"])
+    assert values(shown)["films"] == 6
+    assert shown.files == [("contact sheet", sheet)]
+    with Image.open(sheet) as image:
+        image.load()
+
+
+def test_a_second_preparation_says_that_there_was_nothing_to_do(films: Path, tmp_path: Path):
+    prepare(films, tmp_path / "store", "folder", size=24, jobs=1)
+    again = prepare(films, tmp_path / "store", "folder", size=24, jobs=1)
+    assert values(again)["files opened now"] == 0
+    assert "nothing was read again" in again.notes[0]
+
+
+def test_settings_of_a_folder_are_refused_for_nih(films: Path, tmp_path: Path):
+    with pytest.raises(ScarceError, match="patient_pattern"):
+        prepare(films, tmp_path / "store", "nih", patient_pattern="(.)")
+
+
+def test_importing_the_commands_is_light():
+    code = (
+        "import sys, scarce_cxr.commands.prepare, scarce_cxr.commands.show;"
+        "heavy = {'numpy', 'pandas', 'matplotlib', 'PIL', 'joblib', 'pyarrow', 'torch'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
