@@ -28,7 +28,7 @@ def demo(out: Path = Path("scarce-demo"), films: int = 600, seed: int = 0) -> Re
     # The table of labels is written last, so where it is, the films are.
     if not (phantoms / "Data_Entry_2017.csv").is_file():
         phantom(phantoms, images=films, seed=seed, size=192)
-    prepared = prepare(phantoms, store, "nih", size=128)
+    prepared = prepare(phantoms, store, size=128)
     sheet = show(store, out / "contact-sheet.png", films=20)
     if RunFolder(run_path).read_state():
         trained = resume(run_path)

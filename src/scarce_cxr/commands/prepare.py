@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def prepare(
     source: Path,
     store: Path,
-    kind: Literal["nih", "folder"],
+    kind: Literal["auto", "nih", "folder"] = "auto",
     size: int = 320,
     fit: Literal["crop", "pad", "squash"] = "crop",
     bits: Literal[8, 16] = 8,
@@ -32,7 +32,8 @@ def prepare(
     Args:
         source: folder with the pictures.
         store: folder to write; NAME.private beside it keeps the key, the original names and the skipped files.
-        kind: "nih" is a download of ChestX-ray14 or alike, "folder" any folder of PNG, JPEG, TIFF or BMP files.
+        kind: "nih" is a download of ChestX-ray14 or alike, "folder" any folder of PNG, JPEG, TIFF or BMP files;
+            "auto" takes nih where its table of labels lies in the folder.
         size: side of the stored square, in pixels.
         fit: "crop" keeps the middle square, "pad" adds black, "squash" gives up the aspect.
         bits: bits of a stored pixel, 8 or 16.
@@ -73,6 +74,8 @@ def prepare(
 def _source(kind: str, folder: Path, table: dict) -> "Source":
     from scarce_cxr.images.sources import FolderSource, NihSource
 
+    if kind == "auto":
+        kind = "nih" if any(folder.glob("Data_Entry_2017*.csv")) else "folder"
     if kind == "folder":
         return FolderSource(folder, **table)
     given = [name for name, value in table.items() if value]

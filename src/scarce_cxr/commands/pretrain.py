@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser, Namespace
 from scarce_cxr.commands.recipes import find_recipe
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.store import Store
-from scarce_cxr.monitor.watchers import draw_views, make_watchers
+from scarce_cxr.monitor.watchers import draw_curves, draw_views, make_watchers
 from scarce_cxr.report.page import write_page
 from scarce_cxr.results import Result, Table
 from scarce_cxr.training.loop import Interrupted
@@ -53,8 +53,9 @@ def run(parsed: tuple[Recipe, str, Path, Path, bool]) -> Result:
         )
     held_out = held_out_films(store, recipe)
     total, warmup = recipe.check(int((~held_out).sum()))
+    # Built here only to refuse what does not fit before anything is written.
+    build_method(recipe)
     if dry:
-        build_method(recipe)
         table = Table(
             "What would run",
             ["films", "held-out films", "steps", "warm-up steps"],
@@ -83,6 +84,7 @@ def train(recipe: Recipe, text: str, store: Store, folder: RunFolder, checkpoint
         [[counters.step, counters.seconds / 60, losses[-1], errors[-1] if errors else None]],
         f"{state['films']:,} films trained on; {state['held_out']:,} held out, by patient",
     )
+    draw_curves(folder)
     page = write_page(folder, store.path)
     files = [("page", page), ("backbone", folder.backbone("last")), ("figures", folder.figures)]
     return Result([table], files, [f"\nNext: scarce reconstruct {folder.path}"])

@@ -9,6 +9,8 @@ from scarce_cxr.figures.grid import film_grid
 # Feathering of the composite, in pixels: wide on the mask, so that no seam shows; narrow on the prediction.
 _MASK_SIGMA = 3.0
 _PREDICTION_SIGMA = 2.0
+# What counts as near a masked pixel, in pixels: half a patch of 32.
+_REACH = 16.0
 
 
 def rescale_prediction(prediction: np.ndarray, image: np.ndarray, visible: np.ndarray) -> np.ndarray:
@@ -28,6 +30,32 @@ def rescale_prediction(prediction: np.ndarray, image: np.ndarray, visible: np.nd
     masked = prediction[~visible]
     seen = image[visible]
     return (prediction - masked.mean()) / max(masked.std(), 1e-6) * seen.std() + seen.mean()
+
+
+def rescale_locally(prediction: np.ndarray, image: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """Gives every masked pixel the mean and standard deviation of the visible pixels around it.
+
+    The same guess as `rescale_prediction`, but from nearby: a masked patch below a dark lung becomes dark. Where
+    nothing visible is near, it falls back to the whole film's visible pixels.
+
+    Args:
+        prediction: (S, S) network output, any units.
+        image: (S, S) the film.
+        visible: (S, S) bool, True where the film was seen; some pixels of either kind.
+
+    Returns:
+        (S, S) in the film's units.
+    """
+    masked, seen = prediction[~visible], image[visible]
+
+    # A little of the whole film's mean everywhere: the weight that decides where nothing visible is near.
+    def near(values: np.ndarray, everywhere: float) -> np.ndarray:
+        weight = gaussian_filter(visible.astype(np.float64), _REACH, mode="constant") + 1e-2
+        return (gaussian_filter(values * visible, _REACH, mode="constant") + 1e-2 * everywhere) / weight
+
+    mean = near(image, seen.mean())
+    deviation = np.sqrt(near((image - mean) ** 2, seen.var()))
+    return (prediction - masked.mean()) / max(masked.std(), 1e-6) * deviation + mean
 
 
 def composite(prediction: np.ndarray, image: np.ndarray, visible: np.ndarray) -> np.ndarray:
@@ -65,7 +93,7 @@ def reconstruction_panel(
     title: str,
     captions: list[str] | None = None,
 ) -> Figure:
-    """One column a film: original, masked, prediction, composite.
+    """One column a film: original, masked, prediction (as bright as the visible pixels), composite (as those nearby).
 
     Args:
         images: (n, S, S) films in [0, 1].
@@ -81,6 +109,7 @@ def reconstruction_panel(
     for image, prediction, seen in zip(images, predictions, visible, strict=True):
         painted = rescale_prediction(prediction, image, seen)
         masked = np.where(seen, image, np.nan)
-        columns.append([image, masked, np.where(seen, image, painted), composite(painted, image, seen)])
+        joined = composite(rescale_locally(prediction, image, seen), image, seen)
+        columns.append([image, masked, np.where(seen, image, painted), joined])
     rows = list(zip(*columns, strict=True))
     return film_grid(rows, title, ["original", "masked", "prediction", "composite"], captions or ())

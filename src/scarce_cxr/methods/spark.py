@@ -7,6 +7,7 @@ This is the variant with a dense encoder: the mask is applied to the pixels only
 holes. Visible pixels then leak into masked positions and batch norm counts the holes; the paper's encoder does neither.
 """
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -94,8 +95,8 @@ class SparK(Method):
     """Encoder sees the visible patches, decoder paints the masked ones.
 
     Args:
-        backbone: a convolutional encoder whose deepest stride divides the patch.
-        patch: side of a patch in pixels.
+        backbone: a convolutional encoder.
+        patch: side of a patch in pixels. Since the mask touches pixels only, the encoder's strides do not bind it.
         mask_ratio: share of patches that are masked, in (0, 1).
         target: what the decoder paints: "patch" normalises every patch by itself, "raw" leaves the pixels alone.
         decoder_width: channels of the decoder at the encoder's resolutions.
@@ -122,10 +123,8 @@ class SparK(Method):
                 f"backbone.name = {backbone.settings.name} (strides {strides[:4]}...)",
                 "SparK is made for convolutional networks: choose e.g. resnet50 or convnext_tiny",
             )
-        if patch % strides[-1]:
-            raise ScarceError(
-                f"a patch that is a multiple of the deepest stride, {strides[-1]}", f"method.patch = {patch}", "use 32"
-            )
+        if patch < 2:
+            raise ScarceError("patches of at least 2 pixels", f"method.patch = {patch}", "32 is usual")
         if not 0 < mask_ratio < 1:
             raise ScarceError("a mask ratio between 0 and 1", f"method.mask_ratio = {mask_ratio}", "0.6 is usual")
         self.backbone = backbone
@@ -133,13 +132,14 @@ class SparK(Method):
         self.decoder = UNetDecoder(backbone.channels, strides[0], decoder_width, skips)
 
     def check(self, size: int) -> None:
-        """Raises ScarceError unless views of this side are cut evenly into more than one patch."""
-        grid = size // self.patch
-        if size % self.patch or grid * grid - round(grid * grid * (1 - self.mask_ratio)) in (0, grid * grid):
-            fitting = [self.patch * max(2, size // self.patch + i) for i in (0, 1)]
+        """Raises ScarceError unless views of this side are cut evenly by patches and strides, with some masked."""
+        unit = math.lcm(self.patch, self.backbone.strides[-1])
+        count = (size // self.patch) ** 2
+        if size % unit or round(count * (1 - self.mask_ratio)) in (0, count):
+            fitting = [unit * max(1 + (unit == self.patch), size // unit + i) for i in (0, 1)]
             raise ScarceError(
-                f"a view whose side {self.patch} divides, with patches both masked and visible",
-                f"views.size = {size} and method.mask_ratio = {self.mask_ratio}",
+                f"a view whose side {unit} divides, with patches both masked and visible",
+                f"views.size = {size} with method.patch = {self.patch} and method.mask_ratio = {self.mask_ratio}",
                 f"choose {fitting[0]} or {fitting[1]}",
             )
 
