@@ -61,7 +61,7 @@ def reconstruct(
     films_, predictions, visible = (array[:, 0].numpy() for array in arrays)
     title = f"{folder.path.resolve().name}, step {step}: masked error {made.error:.3f} on {whose}"
     path = theme.save(
-        reconstruction_panel(films_, predictions, visible, title, captions),
+        reconstruction_panel(films_, predictions, visible, method.patch, title, captions),
         out or folder.figures / "reconstruct.png",
     )
     table = Table("Reconstruction", ["step", "films", "masked error"], [[step, len(pixels), made.error.item()]])

@@ -6,11 +6,12 @@ from scipy.ndimage import gaussian_filter
 
 from scarce_cxr.figures.grid import film_grid
 
-# Feathering of the composite, in pixels: wide on the mask, so that no seam shows; narrow on the prediction.
-_MASK_SIGMA = 3.0
-_PREDICTION_SIGMA = 2.0
-# What counts as near a masked pixel, in pixels: half a patch of 32.
-_REACH = 16.0
+# Feathering of the composite, in pixels of a film of 224: wide on the mask, so that no seam shows; narrow on the
+# prediction. On smaller films they shrink along, or they would blur away ribs that the network did paint.
+_MASK_SIGMA = 3.0 / 224
+_PREDICTION_SIGMA = 2.0 / 224
+# What counts as near a masked pixel, as a share of the film's side: a bit less than the patches of the experiments.
+_REACH = 1 / 8
 
 
 def rescale_prediction(prediction: np.ndarray, image: np.ndarray, visible: np.ndarray) -> np.ndarray:
@@ -32,36 +33,87 @@ def rescale_prediction(prediction: np.ndarray, image: np.ndarray, visible: np.nd
     return (prediction - masked.mean()) / max(masked.std(), 1e-6) * seen.std() + seen.mean()
 
 
-def rescale_locally(prediction: np.ndarray, image: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """Gives every masked pixel the mean and standard deviation of the visible pixels around it.
+def join_patches(prediction: np.ndarray, image: np.ndarray, visible: np.ndarray, patch: int) -> np.ndarray:
+    """Gives every masked patch the brightness and contrast with which it fits its neighbours best.
 
-    The same guess as `rescale_prediction`, but from nearby: a masked patch below a dark lung becomes dark. Where
-    nothing visible is near, it falls back to the whole film's visible pixels.
+    A network that paints normalised patches leaves both open. They are found together for all masked patches by least
+    squares: the jump across every patch border shall be small, between two masked patches as between a masked and a
+    visible one, and no patch shall stray far from the mean and deviation of the visible pixels around it. Nothing
+    hidden is used.
 
     Args:
         prediction: (S, S) network output, any units.
         image: (S, S) the film.
-        visible: (S, S) bool, True where the film was seen; some pixels of either kind.
+        visible: (S, S) bool, True where the film was seen; whole patches of either kind.
+        patch: side of a patch in pixels.
 
     Returns:
-        (S, S) in the film's units.
+        (S, S) the film where it was seen, the fitted prediction elsewhere.
     """
-    masked, seen = prediction[~visible], image[visible]
+    grid = len(image) // patch
+    hidden = np.flatnonzero(~visible[::patch, ::patch].ravel())
+    slots = np.full(grid * grid, -1)
+    slots[hidden] = np.arange(len(hidden))
+    slot = np.kron(slots.reshape(grid, grid), np.ones((patch, patch), dtype=int))
+    brightness, contrast = (
+        around.reshape(grid, patch, grid, patch).mean(axis=(1, 3)).ravel()[hidden] for around in _near(image, visible)
+    )
+    predicted = (prediction - prediction[~visible].mean()) / max(prediction[~visible].std(), 1e-6)
 
-    # A little of the whole film's mean everywhere: the weight that decides where nothing visible is near.
+    # Unknowns: the patches' contrasts, then their brightnesses. One equation a pair of pixels across a border.
+    rows, sums = [], []
+    for turned in (lambda a: a, np.transpose):
+        above, below = (
+            (
+                turned(slot)[first::patch][: grid - 1],
+                turned(predicted)[first::patch][: grid - 1],
+                turned(image)[first::patch][: grid - 1],
+            )
+            for first in (patch - 1, patch)
+        )
+        row = np.zeros((above[0].size, 2 * len(hidden)))
+        known = np.zeros(above[0].size)
+        for sign, (which, painted, film) in ((1, above), (-1, below)):
+            which, painted, film = which.ravel(), painted.ravel(), film.ravel()
+            masked = np.flatnonzero(which >= 0)
+            row[masked, which[masked]] += sign * painted[masked]
+            row[masked, len(hidden) + which[masked]] += sign
+            known -= np.where(which < 0, sign * film, 0)
+        touched = row.any(axis=1)
+        rows.append(row[touched])
+        sums.append(known[touched])
+    # As much weight for staying near the surroundings' contrast as one border has; a tenth of it for brightness.
+    weights = np.sqrt(patch * np.repeat([1.0, 0.1], len(hidden)))
+    rows.append(np.diag(weights))
+    sums.append(weights * np.concatenate([contrast, brightness]))
+    solution = np.linalg.lstsq(np.concatenate(rows), np.concatenate(sums), rcond=None)[0]
+    contrasts = np.clip(solution[: len(hidden)], contrast / 4, contrast * 4)
+    fitted = np.append(contrasts, 0)[slot] * predicted + np.append(solution[len(hidden) :], 0)[slot]
+    return np.where(visible, image, fitted)
+
+
+def _near(image: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the visible pixels around every pixel; far from any, of all of them. (S, S)."""
+    seen = image[visible]
+    reach = _REACH * len(image)
+    weight = gaussian_filter(visible.astype(np.float64), reach, mode="constant") + 1e-2
+
     def near(values: np.ndarray, everywhere: float) -> np.ndarray:
-        weight = gaussian_filter(visible.astype(np.float64), _REACH, mode="constant") + 1e-2
-        return (gaussian_filter(values * visible, _REACH, mode="constant") + 1e-2 * everywhere) / weight
+        return (gaussian_filter(values * visible, reach, mode="constant") + 1e-2 * everywhere) / weight
 
     mean = near(image, seen.mean())
-    deviation = np.sqrt(near((image - mean) ** 2, seen.var()))
-    return (prediction - masked.mean()) / max(masked.std(), 1e-6) * deviation + mean
+    return mean, np.sqrt(near((image - mean) ** 2, seen.var()))
 
 
 def composite(prediction: np.ndarray, image: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """The film where it was seen, the (rescaled) prediction where not, with a feathered edge. All (S, S)."""
-    weight = gaussian_filter(visible.astype(np.float64), _MASK_SIGMA)
-    return weight * image + (1 - weight) * gaussian_filter(prediction, _PREDICTION_SIGMA)
+    """The film where it was seen, the (rescaled) prediction where not, with a feathered edge. All (S, S).
+
+    Under the feather lies the prediction itself, not the film: no hidden pixel shines through.
+    """
+    side = len(image)
+    weight = gaussian_filter(visible.astype(np.float64), _MASK_SIGMA * side)
+    known = np.where(visible, image, prediction)
+    return weight * known + (1 - weight) * gaussian_filter(prediction, _PREDICTION_SIGMA * side)
 
 
 def seam_contrast(prediction: np.ndarray, visible: np.ndarray, patch: int) -> float:
@@ -90,15 +142,18 @@ def reconstruction_panel(
     images: np.ndarray,
     predictions: np.ndarray,
     visible: np.ndarray,
+    patch: int,
     title: str,
     captions: list[str] | None = None,
 ) -> Figure:
-    """One column a film: original, masked, prediction (as bright as the visible pixels), composite (as those nearby).
+    """One column a film: original, masked, prediction (as bright as the visible pixels), composite
+    (as fits the neighbours).
 
     Args:
         images: (n, S, S) films in [0, 1].
         predictions: (n, S, S) network outputs, any units.
         visible: (n, S, S) bool, True where the film was seen.
+        patch: side of a patch in pixels.
         title: what it is, of which step, and what error on how many films.
         captions: one a film, or none.
 
@@ -109,7 +164,7 @@ def reconstruction_panel(
     for image, prediction, seen in zip(images, predictions, visible, strict=True):
         painted = rescale_prediction(prediction, image, seen)
         masked = np.where(seen, image, np.nan)
-        joined = composite(rescale_locally(prediction, image, seen), image, seen)
+        joined = composite(join_patches(prediction, image, seen, patch), image, seen)
         columns.append([image, masked, np.where(seen, image, painted), joined])
     rows = list(zip(*columns, strict=True))
     return film_grid(rows, title, ["original", "masked", "prediction", "composite"], captions or ())

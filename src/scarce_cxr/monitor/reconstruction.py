@@ -43,7 +43,7 @@ class ReconstructionWatch:
         images, predictions, visible, error = self.paint(method)
         shown = slice(0, self.panel)
         title = f"Step {step}: masked error {error:.3f} on {self.behind}"
-        figure = reconstruction_panel(images[shown], predictions[shown], visible[shown], title)
+        figure = reconstruction_panel(images[shown], predictions[shown], visible[shown], method.patch, title)
         theme.save(figure, self.run.figures / f"reconstruction-{step:07d}.png")
         logger.info("step %d: masked error %.4f on %s", step, error, self.behind)
         return {BEST_BY: error, "held_out_films": len(self.films)}
