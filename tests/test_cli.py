@@ -64,6 +64,10 @@ def test_mistakes_in_a_recipe(small_store, tmp_path, capsys, mistake, words):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_recipe_is_asked_for(capsys):
+    assert "--config" in complaint(capsys, "pretrain", "--store=store", "--run=run")
+
+
 def test_a_missing_store(tmp_path, capsys):
     said = complaint(capsys, "pretrain", *RECIPE, f"--store={tmp_path / 'none'}", f"--run={tmp_path / 'run'}")
     assert "scarce prepare" in said

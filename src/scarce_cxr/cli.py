@@ -60,7 +60,9 @@ def _call(name: str, arguments: list[str]) -> Result:
     from jsonargparse import ArgumentParser
 
     function = getattr(module, name)
-    parser = ArgumentParser(prog=f"scarce {name}", description=inspect.getdoc(function), exit_on_error=False)
+    # What comes after is said again, option by option.
+    description = inspect.getdoc(function).partition("\n\nArgs:")[0]
+    parser = ArgumentParser(prog=f"scarce {name}", description=description, exit_on_error=False)
     parser.add_function_arguments(function, as_group=False, as_positional=True)
     lists = [key for key, hint in typing.get_type_hints(function).items() if "list[" in str(hint)]
     parsed = _parse(parser.parse_args, _join_lists(arguments, lists), parser)
@@ -174,7 +176,7 @@ def _print_table(console, table: Table) -> None:
     drawn = RichTable(title=table.title, caption=table.note or None, title_justify="left", caption_justify="left")
     for index, column in enumerate(table.columns):
         numeric = all(isinstance(row[index], (int, float, type(None))) for row in table.rows)
-        drawn.add_column(column, justify="right" if numeric else "left")
+        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*("" if v is None else f"{v:,.4g}" if isinstance(v, float) else str(v) for v in row))
     console.print(drawn)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.store import Store
 from scarce_cxr.training.loop import Interrupted
 from scarce_cxr.training.pretrain import pretrain
@@ -104,6 +105,16 @@ def test_looking_changes_nothing(small_store, tmp_path, uninterrupted):
         f"reconstruction-{step:07d}.png" for step in (0, 5, 10, 12)
     ]
     assert folder.backbone("best").is_file()
+
+
+def test_a_run_that_blows_up_says_so_and_keeps_no_broken_checkpoint(small_store, tmp_path):
+    with pytest.raises(ScarceError, match="finite loss"):
+        train(small_store, tmp_path / "run", **{"optimizer.lr": 1e30, "training.clip": 0, "training.warmup": "0 steps"})
+    folder = RunFolder(tmp_path / "run")
+    assert folder.read_state()["state"] == "failed"
+    if folder.last_checkpoint.is_file():
+        weights = torch.load(folder.last_checkpoint, weights_only=True)["module"]
+        assert all(torch.isfinite(weight).all() for weight in weights.values())
 
 
 def test_another_seed_ends_elsewhere(small_store, tmp_path, uninterrupted):

@@ -34,10 +34,10 @@ def parse(arguments: list[str]) -> tuple[Recipe, str, Path, Path, bool]:
     for index, argument in enumerate(arguments[:-1]):
         if argument == "--config":
             arguments[index + 1] = str(find_recipe(arguments[index + 1]))
+    if not any(argument.startswith(("--config", "--method", "--help", "-h")) for argument in arguments):
+        raise ScarceError("a recipe", "no --config", "for instance --config recipes/small/spark.yaml")
     made = parser()
     config: Namespace = made.parse_args(arguments)
-    if config.method is None:
-        raise ScarceError("a recipe", "no --config", "for instance --config recipes/small/spark.yaml")
     recipe, text = settle(made, config)
     return recipe, text, config.store, config.run, config.dry_run
 
