@@ -136,6 +136,16 @@ def test_blur_agrees_with_scipy_and_leaves_the_unchosen_alone():
         assert np.allclose(view[0].numpy(), expected, atol=1e-5)
 
 
+def test_solarizing_agrees_with_torchvision_and_leaves_the_unchosen_alone():
+    films = smooth_films(6, 32)[:, None] / 255
+    settings = Augmentation(solarize_probability=0.5, solarize_threshold=0.4)
+    draws = Draws(1, 0, np.arange(6))
+    chances = draws.uniform("view0/solarize")[:, 0]
+    assert 0 < (chances < 0.5).sum() < 6
+    for film, view, chance in zip(films, augment.solarize(films, settings, draws, "view0"), chances, strict=True):
+        assert torch.equal(view, transforms.solarize(film, 0.4) if chance < 0.5 else film)
+
+
 def test_noise_has_the_deviation_it_is_said_to_have():
     flat = torch.full((4, 1, 100, 100), 0.5)
     noisy = augment.add_noise(flat, Augmentation(noise=0.05), Draws(0, 0, np.arange(4)), "view0")
@@ -145,7 +155,15 @@ def test_noise_has_the_deviation_it_is_said_to_have():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"crop": (0.0, 1.0)}, {"crop": (0.8, 0.2)}, {"blur": 8}, {"flip": 1.5}, {"noise": -1}, {"blur_sigma": (0, 1)}],
+    [
+        {"crop": (0.0, 1.0)},
+        {"crop": (0.8, 0.2)},
+        {"blur": 8},
+        {"flip": 1.5},
+        {"noise": -1},
+        {"blur_sigma": (0, 1)},
+        {"solarize_threshold": 2},
+    ],
 )
 def test_impossible_settings_are_refused_by_name(wrong):
     with pytest.raises(ScarceError, match=next(iter(wrong))):

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import adapt_input_conv
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -20,9 +22,10 @@ class BackboneSettings:
     """Which encoder, and what it starts from.
 
     Attributes:
-        name: a timm model's name, e.g. resnet50.
-        pretrained: load timm's published weights (three channels summed to one).
-        weights: a safetensors file with timm's parameter names to start from instead.
+        name: a timm model's name, e.g. resnet50, or hf-hub: and a repository's name.
+        pretrained: load the published weights (three channels summed to one).
+        weights: start from these instead: a safetensors file with timm's parameter names, for images of one channel
+            or of three; or the folder of an earlier run, whose last backbone is taken.
         gradient_checkpointing: recompute each stage in the backward pass: less memory, about a third more time.
     """
 
@@ -41,7 +44,7 @@ class Backbone(nn.Module):
         settings: see `BackboneSettings`.
 
     Raises:
-        ScarceError: timm has no such model, or the weights' file is missing or does not fit.
+        ScarceError: timm has no such model, or the weights are missing, unreadable, or do not fit.
     """
 
     def __init__(self, settings: BackboneSettings) -> None:
@@ -49,8 +52,11 @@ class Backbone(nn.Module):
         if not timm.is_model(settings.name.removeprefix("hf-hub:")) and not settings.name.startswith("hf-hub:"):
             close = ", ".join(timm.list_models(f"*{settings.name[:6]}*")[:5]) or "resnet18, resnet50, convnext_tiny"
             raise ScarceError("a model that timm knows", f"backbone.name = {settings.name}", f"for instance {close}")
+        if settings.pretrained and settings.weights is not None:
+            got = f"backbone.pretrained = true and backbone.weights = {settings.weights}"
+            raise ScarceError("one start", got, "leave one of the two out")
         self.settings = settings
-        self.model = timm.create_model(settings.name, pretrained=settings.pretrained, in_chans=1, num_classes=0)
+        self.model = _create_model(settings)
         if settings.weights is not None:
             self._load(settings.weights)
         coarse = [info for info in self.model.feature_info if info["reduction"] >= 4]
@@ -73,22 +79,86 @@ class Backbone(nn.Module):
         """Pooled features: (B, 1, S, S) -> (B, features)."""
         return self.model(images)
 
+    def check(self, size: int) -> None:
+        """Raises ScarceError unless the encoder takes images of this side: it is shown a black one."""
+        was_training = self.training
+        device = next(self.parameters()).device
+        try:
+            with torch.no_grad():
+                self.eval()(torch.zeros(1, 1, size, size, device=device))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise ScarceError(
+                f"views that a {self.settings.name} takes",
+                f"{size} pixels ({str(error).splitlines()[0] if str(error) else type(error).__name__})",
+                "choose sizes that its patches divide, or another backbone",
+            ) from error
+        finally:
+            self.train(was_training)
+
     def maps(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps of every stage from stride 4 on: (B, 1, S, S) -> [(B, channels[i], S / strides[i], ...)]."""
         indices = list(range(self._first_stage, self._first_stage + len(self.channels)))
         return self.model.forward_intermediates(images, indices=indices, intermediates_only=True)
 
     def _load(self, path: Path) -> None:
-        if not path.is_file():
-            raise ScarceError("a file of weights", str(path), "check backbone.weights")
-        problems = self.model.load_state_dict(load_file(path), strict=False)
-        if problems.missing_keys or problems.unexpected_keys:
+        file = path / "backbone-last.safetensors" if path.is_dir() else path
+        if not file.is_file():
+            raise ScarceError("a file of weights, or a run's folder", f"nothing at {file}", "check backbone.weights")
+        try:
+            tensors = load_file(file)
+        except SafetensorError as error:
+            raise ScarceError("a safetensors file", f"{file} ({error})", "check backbone.weights") from error
+        tensors = _without_classifier(_with_one_channel(tensors, self.model), self.model)
+        own = self.model.state_dict()
+        problems = {
+            "missing": [name for name in own if name not in tensors],
+            "unknown": [name for name in tensors if name not in own],
+            "of another shape": [n for n, tensor in tensors.items() if n in own and tensor.shape != own[n].shape],
+        }
+        if said := [f"{len(names)} {what} ({_first(names)})" for what, names in problems.items() if names]:
             raise ScarceError(
                 f"weights of a {self.settings.name}",
-                f"{path} with {len(problems.missing_keys)} keys missing and {len(problems.unexpected_keys)} unknown "
-                f"(e.g. {(problems.missing_keys + problems.unexpected_keys)[0]})",
+                f"{file} with parameters {', '.join(said)}",
                 "check that backbone.name is the architecture that the file was saved from",
             )
+        self.model.load_state_dict(tensors)
+
+
+def _with_one_channel(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """Sums first layers of three channels to one: what a grey image copied to three channels would have met."""
+    own, summed = model.state_dict(), dict(tensors)
+    for name in (f"{layer}.weight" for layer in _names(model, "first_conv")):
+        shapes = [tuple(weights[name].shape) if name in weights else () for weights in (tensors, own)]
+        if all(len(shape) == 4 for shape in shapes) and shapes[0][1] == 3 * shapes[1][1]:
+            summed[name] = adapt_input_conv(1, tensors[name])
+    return summed
+
+
+def _without_classifier(tensors: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    own = model.state_dict()
+    # A name that the encoder shares is kept: ConvNeXt's last norm, for one, is called head.norm.
+    heads = tuple(f"{name}." for name in ("fc", "head", *_names(model, "classifier")))
+    return {name: tensor for name, tensor in tensors.items() if name in own or not name.startswith(heads)}
+
+
+def _names(model: nn.Module, role: str) -> tuple[str, ...]:
+    """Names of the layers that timm says play a role in a model: none, one or several."""
+    names = model.pretrained_cfg.get(role) or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _first(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def _create_model(settings: BackboneSettings) -> nn.Module:
+    create = partial(timm.create_model, settings.name, pretrained=settings.pretrained, in_chans=1, num_classes=0)
+    try:
+        # Transformers are made for one size of image; most of them can interpolate their positions for others.
+        return create(dynamic_img_size=True)
+    except TypeError:
+        # Everything else does not know the word.
+        return create()
 
 
 def _checkpointed(forward, stage: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:

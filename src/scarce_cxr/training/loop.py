@@ -121,6 +121,7 @@ def fit(
             if not last_micro:
                 continue
 
+            method.before_update()
             norm = fabric.clip_gradients(forward, optimizer, max_norm=clip or math.inf, error_if_nonfinite=False)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

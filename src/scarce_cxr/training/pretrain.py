@@ -110,7 +110,6 @@ def pretrain(
             method=type(method).__name__,
             films=len(films),
             held_out=int(watched.sum()),
-            pid=os.getpid(),
             seconds=counters.seconds,
         )
         if make_watchers is not None:
@@ -185,7 +184,8 @@ def build_method(recipe: Recipe) -> Method:
     """
     torch.manual_seed(recipe.seed)
     method = recipe.method(Backbone(recipe.backbone))
-    method.check(recipe.views.size)
+    for size in recipe.views.sizes:
+        method.check(size)
     return method
 
 

@@ -32,6 +32,8 @@ class Augmentation:
         blur: length of the Gaussian blur's kernel in pixels of the view, odd; 0 switches it off.
         blur_sigma: smallest and largest standard deviation of the blur, in pixels of the view.
         blur_probability: probability of a blur, in [0, 1].
+        solarize_probability: probability that bright pixels are inverted, in [0, 1].
+        solarize_threshold: the pixels from here up are inverted, in [0, 1].
         noise: standard deviation of the Gaussian pixel noise, in the units of pixels in [0, 1].
     """
 
@@ -45,6 +47,8 @@ class Augmentation:
     blur: int = 0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     blur_probability: float = 0.5
+    solarize_probability: float = 0.0
+    solarize_threshold: float = 0.5
     noise: float = 0.0
 
     def __post_init__(self) -> None:
@@ -58,9 +62,9 @@ class Augmentation:
             raise ScarceError("an odd blur kernel, or 0 for none", f"blur = {self.blur}", f"write {self.blur + 1}")
         if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
             raise ScarceError("blur_sigma as 0 < smallest <= largest", str(self.blur_sigma), "e.g. [0.1, 2.0]")
-        for name in ("flip", "jitter_probability", "blur_probability"):
+        for name in ("flip", "jitter_probability", "blur_probability", "solarize_probability", "solarize_threshold"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ScarceError(f"{name} in [0, 1]", str(getattr(self, name)), "write a probability")
+                raise ScarceError(f"{name} in [0, 1]", str(getattr(self, name)), "write a share, e.g. 0.5")
         for name in ("rotation", "brightness", "contrast", "noise", "blur"):
             if getattr(self, name) < 0:
                 raise ScarceError(f"{name} of at least 0", str(getattr(self, name)), "0 switches it off")
@@ -205,6 +209,17 @@ def _convolve_rows(views: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     for tap in range(weights.shape[1]):
         total.addcmul_(padded[..., tap : tap + width], weights[:, tap, None, None, None])
     return total
+
+
+def solarize(views: torch.Tensor, augmentation: Augmentation, draws: Draws, view: str) -> torch.Tensor:
+    """Inverts the pixels from the threshold up, in some of the views. (B, 1, S, S) in [0, 1]."""
+    if augmentation.solarize_probability == 0:
+        return views
+    chosen = draws.uniform(f"{view}/solarize")[:, 0] < augmentation.solarize_probability
+    inverted = torch.from_numpy(chosen).to(views.device)[:, None, None, None] & (
+        views >= augmentation.solarize_threshold
+    )
+    return torch.where(inverted, 1 - views, views)
 
 
 def add_noise(views: torch.Tensor, augmentation: Augmentation, draws: Draws, view: str) -> torch.Tensor:

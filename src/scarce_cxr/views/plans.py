@@ -52,6 +52,11 @@ class Plan(ABC):
 
     size: int
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The different sides that views have, in pixels, largest first."""
+        return (self.size,)
+
     @abstractmethod
     def __call__(self, pixels: torch.Tensor, draws: Draws, normalization: Normalization) -> Views:
         """Pixels (B, H, W) as stored, on the training device -> views on the same device."""
@@ -66,13 +71,97 @@ class OneView(Plan):
     """
 
     def __init__(self, size: int = 224, augmentation: Augmentation = Augmentation()) -> None:  # noqa: B008 (frozen)
-        if size < 1:
-            raise ScarceError("a view of at least one pixel", f"views.size = {size}", "e.g. 224")
+        _check_size("size", size)
         self.size, self.augmentation = size, augmentation
 
     def __call__(self, pixels: torch.Tensor, draws: Draws, normalization: Normalization) -> Views:
-        crop, clean = make_view(pixels, self.augmentation, self.size, draws, normalization, "view0")
-        return Views([crop], [clean], draws)
+        return _make_views(pixels, draws, normalization, [(self.augmentation, self.size)])
+
+
+class TwoViews(Plan):
+    """Two views of each film, as methods need them that compare films with themselves.
+
+    Args:
+        size: side of both square views in pixels.
+        first: what happens to the first view.
+        second: what happens to the second view, if not the same; its draws are its own in any case.
+    """
+
+    def __init__(
+        self,
+        size: int = 224,
+        first: Augmentation = Augmentation(),  # noqa: B008 (frozen)
+        second: Augmentation | None = None,
+    ) -> None:
+        _check_size("size", size)
+        self.size, self.first, self.second = size, first, second or first
+
+    def __call__(self, pixels: torch.Tensor, draws: Draws, normalization: Normalization) -> Views:
+        return _make_views(pixels, draws, normalization, [(self.first, self.size), (self.second, self.size)])
+
+
+class MultiCrop(Plan):
+    """Two large views of each film and several small ones (Caron et al., "SwAV", NeurIPS 2020, section 3.2).
+
+    Views come in this order: the two global ones, then the local ones.
+
+    Args:
+        size: side of the two global views in pixels.
+        local_size: side of the local views in pixels, below `size`.
+        local_crops: how many local views; 0 leaves the two global ones.
+        global_augmentation: what happens to the global views.
+        second_global: what happens to the second global view, if not the same.
+        local_augmentation: what happens to the local views.
+    """
+
+    def __init__(
+        self,
+        size: int = 224,
+        local_size: int = 96,
+        local_crops: int = 6,
+        global_augmentation: Augmentation = Augmentation(crop=(0.4, 1.0)),  # noqa: B008 (frozen)
+        second_global: Augmentation | None = None,
+        local_augmentation: Augmentation = Augmentation(crop=(0.1, 0.4)),  # noqa: B008 (frozen)
+    ) -> None:
+        _check_size("size", size)
+        _check_size("local_size", local_size)
+        if local_crops < 0:
+            raise ScarceError("a number of local views of at least 0", f"views.local_crops = {local_crops}", "e.g. 6")
+        # Methods tell global from local views by their size.
+        if local_crops and local_size >= size:
+            raise ScarceError(
+                "local views smaller than the global ones",
+                f"views.local_size = {local_size} with views.size = {size}",
+                f"choose e.g. {max(1, size * 3 // 7)}",
+            )
+        self.size, self.local_size, self.local_crops = size, local_size, local_crops
+        self.global_augmentation, self.second_global = global_augmentation, second_global or global_augmentation
+        self.local_augmentation = local_augmentation
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (self.size, self.local_size) if self.local_crops else (self.size,)
+
+    def __call__(self, pixels: torch.Tensor, draws: Draws, normalization: Normalization) -> Views:
+        settings = [(self.global_augmentation, self.size), (self.second_global, self.size)]
+        settings += self.local_crops * [(self.local_augmentation, self.local_size)]
+        return _make_views(pixels, draws, normalization, settings)
+
+
+def _check_size(name: str, size: int) -> None:
+    if size < 1:
+        raise ScarceError("a view of at least one pixel", f"views.{name} = {size}", "e.g. 224")
+
+
+def _make_views(
+    pixels: torch.Tensor, draws: Draws, normalization: Normalization, settings: list[tuple[Augmentation, int]]
+) -> Views:
+    """One view a setting, each with draws of its own: they are named view0, view1, ..."""
+    made = [
+        make_view(pixels, augmentation, size, draws, normalization, f"view{number}")
+        for number, (augmentation, size) in enumerate(settings)
+    ]
+    return Views([crop for crop, _ in made], [clean for _, clean in made], draws)
 
 
 def make_view(
@@ -87,6 +176,7 @@ def make_view(
     view = augment.resample(pixels, augment.draw_geometry(augmentation, draws, name), size)
     view = augment.jitter(view, augmentation, draws, name)
     view = augment.blur(view, augmentation, draws, name)
+    view = augment.solarize(view, augmentation, draws, name)
     noisy = augment.add_noise(view, augmentation, draws, name)
     clean = normalization(view)
     return (clean if noisy is view else normalization(noisy)), clean

@@ -1,0 +1,54 @@
+"""Two processes with half a batch each find what one finds with the whole."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+
+from scarce_cxr.methods.barlow_twins import cross_correlation, diagonal_terms
+from scarce_cxr.methods.parts.gathering import gather, own_part
+
+PROCESSES = 2
+
+
+def barlow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    on_diagonal, off_diagonal = diagonal_terms(cross_correlation(gather(first), gather(second)))
+    return on_diagonal + 0.005 * off_diagonal
+
+
+def pairs() -> tuple[torch.Tensor, torch.Tensor]:
+    first, second = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
+    return first, second
+
+
+def run_process(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=PROCESSES)
+    first, second = (own_part(vectors).requires_grad_() for vectors in pairs())
+    joined = gather(second.detach())
+    loss = barlow(first, second)
+    loss.backward()
+    torch.save((loss.detach(), first.grad, joined), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_alone_nothing_is_gathered_and_everything_is_ones_own():
+    batch = torch.randn(3, 2)
+    assert gather(batch) is batch
+    assert own_part(batch) is batch
+
+
+def test_loss_and_gradient_of_two_processes_are_those_of_one():
+    first, second = (vectors.requires_grad_() for vectors in pairs())
+    expected = barlow(first, second)
+    expected.backward()
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.spawn(run_process, (folder,), nprocs=PROCESSES)
+        parts = [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
+    for loss, _, joined in parts:
+        assert torch.allclose(loss, expected)
+        assert torch.equal(joined, second)
+    # Distributed training averages the processes' gradients; each film's own is on one of them alone.
+    gradient = torch.cat([gradient for _, gradient, _ in parts]) / PROCESSES
+    assert torch.allclose(gradient, first.grad, rtol=1e-4, atol=1e-6)
