@@ -88,7 +88,7 @@ def trained(store: Store, folder: Path, steps: int, overrides: dict):
     if run.read_state().get("state") != "finished":
         run.path.mkdir(parents=True, exist_ok=True)
         pretrain(recipe, text, store, run, checkpoint=run.last_checkpoint if run.last_checkpoint.is_file() else None)
-    method = build_method(recipe)
+    method = build_method(recipe, restored=True)
     load_checkpoint(run.last_checkpoint, module=method, optimizer=make_optimizer(method, recipe.optimizer))
     films = np.flatnonzero(held_out_films(store, recipe))
     return ReconstructionWatch(store, films, recipe.views.size, 6, run), method

@@ -21,6 +21,8 @@ COMMANDS = {
     "pretrain": "pretrain a backbone on a store by a recipe",
     "resume": "go on with a run that was stopped or killed, to the same bits",
     "reconstruct": "draw what a run imagines behind the mask",
+    "schedules": "draw the learning rates of several recipes, and list what decides them",
+    "methods": "count what each recipe's method keeps in memory beside the backbone, and compare MoCo with DINO",
     "runs": "list the runs in a folder: state, steps, hours",
     "doctor": "say what this machine offers",
 }

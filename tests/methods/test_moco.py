@@ -86,7 +86,7 @@ def test_batch_norm_sees_the_parts_one_by_one():
 def test_keys_come_back_in_the_films_order():
     method = make_method().eval()
     images = torch.randn(8, 1, 32, 32)
-    assert torch.allclose(method._make_keys(images), F.normalize(method.teacher(images), dim=1), atol=1e-5)
+    assert torch.allclose(method.make_keys(images), F.normalize(method.teacher(images), dim=1), atol=1e-5)
 
 
 def test_keys_enter_the_queue_after_the_loss_and_only_in_training(make_views):

@@ -23,5 +23,11 @@ def find_recipe(name: str) -> Path:
     for path in (Path(name), folder / name, folder / f"{name}.yaml", folder / name.removeprefix("recipes/")):
         if path.is_file():
             return path
-    known = ", ".join(sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml")))
+    known = ", ".join(sorted(map(recipe_name, folder.rglob("*.yaml"))))
     raise ScarceError("a recipe", f"no file {name}", f"the shipped ones are {known}")
+
+
+def recipe_name(path: Path) -> str:
+    """What `find_recipe` knows a shipped recipe by (`small/spark`); of another one the file's name without suffix."""
+    path, folder = path.resolve(), recipes_folder().resolve()
+    return str((path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)).with_suffix(""))

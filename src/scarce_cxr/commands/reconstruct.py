@@ -39,7 +39,7 @@ def reconstruct(
 
     folder, recipe, _, opened = open_run(run, store)
     content = read_checkpoint(checkpoint or folder.last_checkpoint)
-    method = build_method(recipe)
+    method = build_method(recipe, restored=True)
     if not hasattr(method, "reconstruct"):
         raise ScarceError("a method that paints", type(method).__name__, "SparK runs can be reconstructed")
     method.load_state_dict(content["module"])

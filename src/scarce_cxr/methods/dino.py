@@ -37,8 +37,8 @@ def distillation_loss(targets: torch.Tensor, logits: torch.Tensor, temperature: 
     """
     surprises = -F.log_softmax(logits / temperature, dim=-1)
     pairs = torch.einsum("tbk,vbk->tv", targets, surprises) / targets.shape[1]
-    different = ~torch.eye(*pairs.shape, dtype=torch.bool, device=pairs.device)
-    return pairs[different].mean()
+    different = 1 - torch.eye(*pairs.shape, device=pairs.device)
+    return (pairs * different).sum() / different.sum()
 
 
 @in_full_precision
@@ -205,7 +205,7 @@ class DINO(Method):
         global_crops = [crop for crop in crops if crop.shape[-1] == crops[0].shape[-1]]
         teacher_logits, _ = self.teacher(global_crops)
         logits, features = self.student(crops)
-        targets = self._make_targets(teacher_logits)
+        targets = self.make_targets(teacher_logits)
         cross_entropy = distillation_loss(targets, logits, self.student_temperature)
         numbers = collapse_numbers(targets, cross_entropy)
         loss = cross_entropy
@@ -215,7 +215,7 @@ class DINO(Method):
             numbers["koleo"] = spread.detach()
         if self.training and self.center is not None:
             # After the loss has used it, as in the official implementation.
-            self._move_center(teacher_logits)
+            self.move_center(teacher_logits)
         return Step(loss, numbers)
 
     def before_update(self) -> None:
@@ -233,7 +233,8 @@ class DINO(Method):
         self.progress = float(state)
 
     @torch.no_grad()
-    def _make_targets(self, logits: torch.Tensor) -> torch.Tensor:
+    def make_targets(self, logits: torch.Tensor) -> torch.Tensor:
+        """The teacher's logits (T, B, K) -> its distributions (T, B, K) at the present temperature."""
         if self.center is not None:
             return centered_targets(logits, self.center, self.teacher_temperature)
         # (T, B, K) -> (B, T, K): processes lie side by side along the films.
@@ -243,6 +244,7 @@ class DINO(Method):
         return own_part(balanced).transpose(0, 1)
 
     @torch.no_grad()
-    def _move_center(self, logits: torch.Tensor) -> None:
+    def move_center(self, logits: torch.Tensor) -> None:
+        """Takes the teacher's logits (T, B, K), of all processes, into the running averages (equation 4)."""
         mean = gather(logits.mean(dim=(0, 1))[None]).mean(dim=0)
         self.center.lerp_(mean, 1 - self.center_momentum)

@@ -60,8 +60,9 @@ def covariance_term(vectors: torch.Tensor) -> torch.Tensor:
 
 @in_full_precision
 def spread(vectors: torch.Tensor) -> torch.Tensor:
-    """Standard deviation of (n, D) unit vectors over the sphere: 1 = evenly spread, 0 = all the same."""
-    return vectors.std(dim=0).mean() * vectors.shape[1] ** 0.5
+    """Standard deviation of (n, D) unit vectors: 1 = evenly spread over the sphere, 0 = all the same, nan = none."""
+    deviations = (vectors - vectors.mean(dim=0)).square().mean(dim=0).sqrt()
+    return deviations.mean() * vectors.shape[1] ** 0.5
 
 
 def encode_in_splits(encode: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, splits: int) -> torch.Tensor:
@@ -131,7 +132,7 @@ class MoCo(Method):
         images, others = two_views(views)
         projections = encode_in_splits(self._student(), images, max(1, self.bn_splits)).float()
         queries = F.normalize(projections, dim=1)
-        keys = self._make_keys(others)
+        keys = self.make_keys(others)
         negatives = self.queue.vectors()
         contrast = info_nce(queries, keys, negatives, self.temperature)
         looked_at = gather(projections if self.regularize == "raw" else queries * queries.shape[1] ** 0.5)
@@ -156,7 +157,8 @@ class MoCo(Method):
     def _student(self) -> nn.Module:
         return nn.Sequential(self.backbone, self.projector)
 
-    def _make_keys(self, images: torch.Tensor) -> torch.Tensor:
+    def make_keys(self, images: torch.Tensor) -> torch.Tensor:
+        """Keys of unit length in the films' order: (B, 1, S, S) -> (B, width)."""
         if self.bn_splits <= 1:
             return F.normalize(self.teacher(images).float(), dim=1)
         order = torch.randperm(len(images)).to(images.device)

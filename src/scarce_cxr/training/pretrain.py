@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +75,7 @@ def pretrain(
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    method = build_method(recipe)
+    method = build_method(recipe, restored=checkpoint is not None)
     # Convolutions run nearly twice as fast this way, on processors as on CUDA.
     method = method.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(method, recipe.optimizer)
@@ -176,14 +176,20 @@ def held_out_films(store: Store, recipe: Recipe) -> np.ndarray:
     return held_out(store.table, recipe.watch.held_out)
 
 
-def build_method(recipe: Recipe) -> Method:
+def build_method(recipe: Recipe, *, restored: bool = False) -> Method:
     """The recipe's method around its backbone, its weights drawn from the recipe's seed.
+
+    Args:
+        recipe: the recipe.
+        restored: its weights will come from a checkpoint; what the backbone once started from is not read again, and
+            may be gone.
 
     Raises:
         ScarceError: the backbone does not suit the method, or the views' size neither.
     """
     torch.manual_seed(recipe.seed)
-    method = recipe.method(Backbone(recipe.backbone))
+    start = replace(recipe.backbone, pretrained=False, weights=None) if restored else recipe.backbone
+    method = recipe.method(Backbone(start))
     for size in recipe.views.sizes:
         method.check(size)
     return method
