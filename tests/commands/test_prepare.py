@@ -35,7 +35,7 @@ def values(result: Result, table: int = 0) -> dict:
 @pytest.mark.parametrize("bits", ["8", "16"])
 def test_the_command_line_prepares_and_shows_a_folder(films: Path, tmp_path: Path, bits: str):
     store, sheet = tmp_path / "store", tmp_path / "sheet.png"
-    line = [str(films), str(store), "folder", "--size", "24", "--bits", bits, "--jobs", "1"]
+    line = [str(films), str(store), "--kind", "folder", "--size", "24", "--bits", bits, "--jobs", "1"]
     line += ["--csv", str(tmp_path / "labels.csv"), "--patient_column", "who", "--label_columns", "[Mass, Edema]"]
     prepared = CLI(prepare, args=line)
     facts = values(prepared)
