@@ -172,10 +172,8 @@ class DINO(Method):
         refuse_outside(0, 1, temperature_warmup=temperature_warmup, frozen=frozen)
         refuse_outside(0, koleo_weight=koleo_weight)
         self.student_temperature, self.frozen, self.koleo_weight = student_temperature, frozen, koleo_weight
-        self.temperatures, self.temperature_warmup = (
-            (first_teacher_temperature, teacher_temperature),
-            temperature_warmup,
-        )
+        self.temperatures = first_teacher_temperature, teacher_temperature
+        self.temperature_warmup = temperature_warmup
         self.momenta, self.momentum_shape = (momentum, last_momentum), momentum_shape
         self.center_momentum = center_momentum
         self.student = Network(backbone, hidden, bottleneck, outputs, head_norm)
