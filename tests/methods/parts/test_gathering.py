@@ -1,6 +1,6 @@
 """Two processes with half a batch each find what one finds with the whole."""
 
-import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -23,13 +23,14 @@ def pairs() -> tuple[torch.Tensor, torch.Tensor]:
     return first, second
 
 
-def run_process(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=PROCESSES)
+def run_process(rank: int, folder: Path) -> None:
+    # The time-out frees one process if the other one dies.
+    dist.init_process_group("gloo", f"file://{folder}/meeting", timedelta(seconds=60), world_size=PROCESSES, rank=rank)
     first, second = (own_part(vectors).requires_grad_() for vectors in pairs())
     joined = gather(second.detach())
     loss = barlow(first, second)
     loss.backward()
-    torch.save((loss.detach(), first.grad, joined), f"{folder}/{rank}.pt")
+    torch.save((loss.detach(), first.grad, joined), folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -39,13 +40,16 @@ def test_alone_nothing_is_gathered_and_everything_is_ones_own():
     assert own_part(batch) is batch
 
 
-def test_loss_and_gradient_of_two_processes_are_those_of_one():
+def test_loss_and_gradient_of_two_processes_are_those_of_one(tmp_path):
     first, second = (vectors.requires_grad_() for vectors in pairs())
     expected = barlow(first, second)
     expected.backward()
-    with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(run_process, (folder,), nprocs=PROCESSES)
-        parts = [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
+    other = multiprocessing.get_context("spawn").Process(target=run_process, args=(1, tmp_path))
+    other.start()
+    run_process(0, tmp_path)
+    other.join()
+    assert other.exitcode == 0
+    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
     for loss, _, joined in parts:
         assert torch.allclose(loss, expected)
         assert torch.equal(joined, second)
