@@ -8,10 +8,10 @@ holds a row a recipe.
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from scarce_cxr.images.atomic import written_whole
 from scarce_cxr.images.store import Store
@@ -54,11 +54,8 @@ def main() -> None:
         row |= {"patients": trained.patients, "minutes": run.read_state()["seconds"] / 60}
         rows.append({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
         print(rows[-1])
-        path = arguments.out / "retrieval.csv"
-        with written_whole(path) as temporary, temporary.open("w", newline="") as file:
-            table = csv.DictWriter(file, list(rows[0]))
-            table.writeheader()
-            table.writerows(rows)
+        with written_whole(arguments.out / "retrieval.csv") as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ show the two targets side by side.
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from scarce_cxr.figures import theme
@@ -72,7 +72,8 @@ def main() -> None:
             }
         )
         print({key: round(value, 4) if isinstance(value, float) else value for key, value in rows[-1].items()})
-        write_table(arguments.out / "spark_settings.csv", rows)
+        with written_whole(arguments.out / "spark_settings.csv") as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False)
     for patch, suffix in ((32, ""), (16, "_fine")):
         figure = draw_targets({target: painted[f"{target}_60{suffix}"] for target in ("raw", "patch")}, patch)
         theme.save(figure, arguments.out / f"targets_{patch}.png")
@@ -129,13 +130,6 @@ def draw_targets(painted: dict, patch: int):
         )
     labels = ["original", "masked", "raw target", "patch target"]
     return film_grid(rows, f"Same films, masks and steps, patches of {patch}: raw and patch-normalised targets", labels)
-
-
-def write_table(path: Path, rows: list[dict]) -> None:
-    with written_whole(path) as temporary, temporary.open("w", newline="") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
 
 
 if __name__ == "__main__":

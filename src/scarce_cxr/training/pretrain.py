@@ -130,8 +130,10 @@ def pretrain(
         metrics.write(kind, step, step // loader.steps_per_epoch, numbers)
         for name, value in numbers.items():
             board.add_scalar(name, value, step)
+        if BEST_BY not in numbers or step == 0:
+            return
         best = run.read_state().get("best")
-        if BEST_BY in numbers and (best is None or numbers[BEST_BY] < best["value"]) and step > 0:
+        if best is None or numbers[BEST_BY] < best["value"]:
             save_backbone(run.backbone("best"), method.backbone, {**facts, "step": step, BEST_BY: numbers[BEST_BY]})
             run.write_state(best={"step": step, "value": numbers[BEST_BY]})
 
