@@ -1,10 +1,12 @@
-"""Weight decay leaves biases and norms alone unless it is told otherwise."""
+"""Weight decay leaves biases and norms alone unless it is told otherwise; rates follow the batch by their rules."""
 
 import pytest
 import timm
 import torch
 
-from scarce_cxr.training.optimizer import OptimizerSettings, make_optimizer, parameter_groups
+from scarce_cxr.errors import ScarceError
+from scarce_cxr.methods.method import Facts
+from scarce_cxr.training.optimizer import OptimizerSettings, make_optimizer, parameter_groups, scaled_rate
 
 
 def test_groups_agree_with_timms():
@@ -40,3 +42,38 @@ def test_every_optimizer_goes_downhill(name):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+def rate(name: str, batch_size: int, base_lr: float | None = None) -> float:
+    return scaled_rate(name, base_lr)(Facts(films=100_000, batch_size=batch_size, steps=1000)).value
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size", "published"),
+    [
+        ("sgd", 256, 0.03),  # MoCo v2
+        ("lars", 2048, 1.6),  # Barlow Twins' rate of weights, 0.2 x 2048 / 256
+        ("adamw", 256, 5e-4),  # DINO
+        ("lamb", 256, 2e-4),  # SparK
+    ],
+)
+def test_rates_at_a_papers_batch_are_the_papers(name, batch_size, published):
+    assert rate(name, batch_size) == pytest.approx(published)
+
+
+@pytest.mark.parametrize(("name", "factor"), [("sgd", 4), ("lars", 4), ("adamw", 2), ("lamb", 2)])
+@pytest.mark.parametrize("batch_size", [8, 96, 4096])
+def test_four_times_the_batch_takes_four_times_the_rate_or_its_root(name, factor, batch_size):
+    assert rate(name, 4 * batch_size) == pytest.approx(factor * rate(name, batch_size))
+    assert rate(name, 4 * batch_size, base_lr=0.7) == pytest.approx(factor * rate(name, batch_size, base_lr=0.7))
+    assert rate(name, 256, base_lr=0.7) == pytest.approx(0.7)
+
+
+def test_a_base_rate_beside_a_rate_is_refused():
+    with pytest.raises(ScarceError, match=r"optimizer\.lr = 0\.1 and optimizer\.base_lr = 0\.2"):
+        OptimizerSettings(lr=0.1, base_lr=0.2)
+
+
+def test_a_rate_that_nobody_resolved_is_refused():
+    with pytest.raises(ScarceError, match=r"a number for optimizer\.lr"):
+        make_optimizer(torch.nn.Linear(1, 1), OptimizerSettings(lr="auto"))

@@ -5,19 +5,20 @@ from pathlib import Path
 import pytest
 
 from scarce_cxr.errors import ScarceError
+from scarce_cxr.training.automatic import read_resolved
 from scarce_cxr.training.pretrain import build_method
-from scarce_cxr.training.recipe import read_recipe
+from scarce_cxr.training.recipe import TrainingSettings, read_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_recipe_reads_and_its_settled_text_says_the_same(path, tmp_path):
-    recipe, text = read_recipe(path)
+    _, text = read_recipe(path)
     again = tmp_path / "recipe.yaml"
     again.write_text(text)
     assert read_recipe(again)[1] == text
-    build_method(recipe)
+    build_method(read_resolved(path, films=100_000))
 
 
 def test_the_reference_recipe_is_that_of_the_experiments():
@@ -35,9 +36,10 @@ def test_the_warm_up_cannot_be_longer_than_the_run(tmp_path):
     text = RECIPES[-1].read_text().replace("warmup: 10 %", "warmup: 301 steps")
     (tmp_path / "recipe.yaml").write_text(text)
     with pytest.raises(ScarceError, match="warm-up no longer"):
-        read_recipe(tmp_path / "recipe.yaml")[0].check(800)
+        read_recipe(tmp_path / "recipe.yaml")[0].training.check(800)
 
 
-def test_films_fewer_than_a_batch_are_refused():
+@pytest.mark.parametrize("batch_size", [11, 0])
+def test_films_fewer_than_a_batch_and_empty_batches_are_refused(batch_size):
     with pytest.raises(ScarceError, match="no larger than the data"):
-        read_recipe(RECIPES[-1])[0].check(10)
+        TrainingSettings(batch_size=batch_size).check(10)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from scarce_cxr.commands.recipes import NIH_FILMS, find_recipe, recipe_name, recipes_folder
 from scarce_cxr.results import Result, Table
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def parser() -> "ArgumentParser":
         default=[],
         help="Recipes: files, or names of the package's; by default all of reference/.",
     )
+    made.add_argument("--films", type=int, default=NIH_FILMS, help="Films to train on; settings of auto follow them.")
     return made
 
 
@@ -35,28 +37,28 @@ def parse(arguments: list[str]) -> "Namespace":
 
 def run(parsed: "Namespace") -> Result:
     """Runs what `parse` read."""
-    return methods(parsed.recipes)
+    return methods(parsed.recipes, parsed.films)
 
 
-def methods(recipes: list[str] | None = None) -> Result:
+def methods(recipes: list[str] | None = None, films: int = NIH_FILMS) -> Result:
     """Counts what each recipe's method keeps in memory beside the backbone, and compares MoCo with DINO.
 
     Args:
         recipes: files, or names of those that come with the package; by default all reference recipes. The first of
             MoCo and the first of DINO are compared.
+        films: films to train on; settings that a recipe leaves `auto` follow them.
 
     Raises:
-        ScarceError: there is no such recipe, or its backbone does not suit its method.
+        ScarceError: there is no such recipe, its batch does not fit the films, or its backbone not its method.
     """
-    from scarce_cxr.commands.recipes import find_recipe, recipe_name, recipes_folder
     from scarce_cxr.methods.dino import DINO
     from scarce_cxr.methods.moco import MoCo
+    from scarce_cxr.training.automatic import read_resolved
     from scarce_cxr.training.memory import BYTES, averages_per_parameter, build_shapes, measure_memory
-    from scarce_cxr.training.recipe import read_recipe
 
     counts, optimizers, compared = {}, {}, {}
     for path in map(find_recipe, recipes or sorted(map(str, (recipes_folder() / "reference").glob("*.yaml")))):
-        recipe, _ = read_recipe(path)
+        recipe = read_resolved(path, films)
         method, name = build_shapes(recipe), recipe_name(path)
         counts[name] = measure_memory(method, recipe.optimizer)
         optimizers[name] = f"{recipe.optimizer.name}: {averages_per_parameter(recipe.optimizer)} a parameter"

@@ -5,6 +5,9 @@ from pathlib import Path
 import scarce_cxr
 from scarce_cxr.errors import ScarceError
 
+# All of NIH ChestX-ray14: what is trained on where a recipe is read without a store.
+NIH_FILMS = 112_120
+
 
 def recipes_folder() -> Path:
     """The folder of shipped recipes: inside an installed package, or beside the source."""

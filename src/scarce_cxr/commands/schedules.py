@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scarce_cxr.commands.recipes import NIH_FILMS, find_recipe, recipe_name
 from scarce_cxr.results import Result, Table
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def parser() -> "ArgumentParser":
     description = schedules.__doc__.partition("\n")[0]
     made = ArgumentParser(prog="scarce schedules", description=description, exit_on_error=False)
     made.add_argument("recipes", nargs="+", type=str, help="Recipes: files, or names of those of the package.")
-    made.add_argument("--films", type=int, default=112_120, help="Films to train on; they decide an epoch's steps.")
+    made.add_argument("--films", type=int, default=NIH_FILMS, help="Films to train on; they decide an epoch's steps.")
     made.add_argument("--out", type=Path, default=Path("schedules.png"), help="The picture to write.")
     return made
 
@@ -37,26 +38,25 @@ def run(parsed: "Namespace") -> Result:
     return schedules(parsed.recipes, parsed.films, parsed.out)
 
 
-def schedules(recipes: list[str], films: int = 112_120, out: Path = Path("schedules.png")) -> Result:
+def schedules(recipes: list[str], films: int = NIH_FILMS, out: Path = Path("schedules.png")) -> Result:
     """Draws the learning rates of several recipes and lists what decides them.
 
     Args:
         recipes: files, or names of those that come with the package.
-        films: films to train on; they decide how many steps an epoch has.
+        films: films to train on; they decide how many steps an epoch has, and what a rate of `auto` becomes.
         out: the picture to write.
 
     Raises:
         ScarceError: there is no such recipe, or its batch or warm-up does not fit the films.
     """
-    from scarce_cxr.commands.recipes import find_recipe, recipe_name
     from scarce_cxr.figures import theme
     from scarce_cxr.figures.schedules import schedules_figure
-    from scarce_cxr.training.recipe import read_recipe
+    from scarce_cxr.training.automatic import read_resolved
 
     curves, rows = [], []
     for path in map(find_recipe, recipes):
-        recipe, _ = read_recipe(path)
-        total, warmup = recipe.check(films)
+        recipe = read_resolved(path, films)
+        total, warmup = recipe.training.check(films)
         curve = _sample(recipe_name(path), recipe, films, total, warmup)
         optimizer, batch = recipe.optimizer, recipe.training.batch_size
         decay = optimizer.weight_decay
