@@ -20,6 +20,7 @@ def doctor(folder: Path = Path()) -> Result:
     from PIL import features
 
     from scarce_cxr.errors import ScarceError
+    from scarce_cxr.training.devices import multiplies_bf16
 
     if not folder.is_dir():
         raise ScarceError("a folder", str(folder), "check the path")
@@ -36,9 +37,10 @@ def doctor(folder: Path = Path()) -> Result:
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
             rows.append([f"GPU {index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"])
-        rows.append(["bf16 on it", _yes(torch.cuda.is_bf16_supported(including_emulation=False))])
+        rows.append(["bf16 on it", _yes(multiplies_bf16(cuda=True))])
     else:
         rows.append(["GPU", "none: training runs on the processor; use recipes/small"])
+        rows.append(["bf16 on the processor", _yes(multiplies_bf16(cuda=False))])
     for decoder, what in (("jpg", "JPEG"), ("zlib", "PNG"), ("jpg_2000", "JPEG 2000"), ("libtiff", "TIFF")):
         rows.append([f"decoder for {what}", _yes(features.check(decoder))])
     return Result([Table("This machine", ["what", "is"], rows)])
