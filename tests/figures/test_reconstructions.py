@@ -9,6 +9,7 @@ from scarce_cxr.figures.reconstructions import (
     reconstruction_panel,
     rescale_prediction,
     seam_contrast,
+    tone_curve,
 )
 
 GENERATOR = np.random.default_rng(0)
@@ -75,3 +76,15 @@ def test_a_seam_counts_only_between_masked_patches():
 def test_the_panel_has_four_pictures_a_film():
     figure = reconstruction_panel(*(np.stack([a, a]) for a in (IMAGE, PREDICTION, VISIBLE)), 32, "two films")
     assert len(figure.axes) == 8
+
+
+def test_shades_rise_with_the_pixels_and_give_crowded_levels_more_room():
+    dark_lung = np.concatenate([np.linspace(0.2, 0.3, 900), np.linspace(0.3, 1.0, 100)]).reshape(25, 40)
+    shade = tone_curve(dark_lung)
+    shades = shade(np.linspace(0, 1, 50))
+    assert (np.diff(shades) >= 0).all()
+    assert shades.min() >= 0
+    assert shades.max() <= 1
+    # Nine tenths of the pixels lie in a tenth of the range: 0.6 of it by rank, 0.4 as they are.
+    assert np.diff(shade(np.array([0.2, 0.3])))[0] == pytest.approx(0.6 * 0.9 + 0.4 * 0.1, abs=0.01)
+    assert np.isnan(shade(np.array([np.nan])))[0]

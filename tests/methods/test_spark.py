@@ -146,3 +146,22 @@ def test_transformers_are_refused_by_name():
 def test_sizes_that_cannot_be_cut_into_patches_are_refused(size):
     with pytest.raises(ScarceError, match=f"views.size = {size}"):
         make_method().check(size)
+
+
+def test_the_stems_map_reaches_the_image_only_where_it_is_asked_for():
+    # With the image's gradient stopped in every coarser map, only the stem's skip can still bring it through.
+    def gradient(stem_skip: bool) -> torch.Tensor:
+        method = make_method(stem_skip=stem_skip).eval()
+        images = torch.randn(1, 1, 64, 64, requires_grad=True)
+        maps = method.backbone.maps(images, stem=stem_skip)
+        stem, coarse = maps[: int(stem_skip)], maps[int(stem_skip) :]
+        painted = method.decoder([*stem, *(one.detach() for one in coarse)])
+        return torch.autograd.grad(painted.sum(), images, allow_unused=True)[0] if painted.requires_grad else None
+
+    assert gradient(False) is None
+    assert gradient(True).abs().sum() > 0
+
+
+def test_a_backbone_without_a_map_at_stride_two_is_refused_a_stem_skip():
+    with pytest.raises(ScarceError, match="stride 2"):
+        SparK(Backbone(BackboneSettings("convnext_atto")), decoder_width=8, stem_skip=True)

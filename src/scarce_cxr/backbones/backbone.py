@@ -63,6 +63,8 @@ class Backbone(nn.Module):
         self.stage_names = [info["module"] for info in coarse]
         self.channels = [info["num_chs"] for info in coarse]
         self.strides = [info["reduction"] for info in coarse]
+        finer = [info for info in self.model.feature_info if info["reduction"] == 2]
+        self.stem_channels = finer[-1]["num_chs"] if finer else None
         self._first_stage = len(self.model.feature_info) - len(coarse)
         if settings.gradient_checkpointing:
             for name in self.stage_names:
@@ -95,9 +97,14 @@ class Backbone(nn.Module):
         finally:
             self.train(was_training)
 
-    def maps(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Feature maps of every stage from stride 4 on: (B, 1, S, S) -> [(B, channels[i], S / strides[i], ...)]."""
-        indices = list(range(self._first_stage, self._first_stage + len(self.channels)))
+    def maps(self, images: torch.Tensor, stem: bool = False) -> list[torch.Tensor]:
+        """Feature maps of every stage from stride 4 on: (B, 1, S, S) -> [(B, channels[i], S / strides[i], ...)].
+
+        With `stem` the map at stride 2 (B, stem_channels, S / 2, S / 2) comes before them; not all encoders have one:
+        `stem_channels` is then None.
+        """
+        first = self._first_stage - int(stem)
+        indices = list(range(first, self._first_stage + len(self.channels)))
         return self.model.forward_intermediates(images, indices=indices, intermediates_only=True)
 
     def _load(self, path: Path) -> None:

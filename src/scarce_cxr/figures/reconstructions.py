@@ -1,5 +1,7 @@
 """What a network imagines behind its mask, beside what was there."""
 
+from collections.abc import Callable
+
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
@@ -12,6 +14,8 @@ _MASK_SIGMA = 3.0 / 224
 _PREDICTION_SIGMA = 2.0 / 224
 # What counts as near a masked pixel, as a share of the film's side: a bit less than the patches of the experiments.
 _REACH = 1 / 8
+# How far a film's grey levels are equalised where it is shown.
+_EQUALIZED = 0.6
 
 
 def rescale_prediction(prediction: np.ndarray, image: np.ndarray, visible: np.ndarray) -> np.ndarray:
@@ -116,6 +120,25 @@ def composite(prediction: np.ndarray, image: np.ndarray, visible: np.ndarray) ->
     return weight * known + (1 - weight) * gaussian_filter(prediction, _PREDICTION_SIGMA * side)
 
 
+def tone_curve(image: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """A film's grey levels, partly equalised, so that ribs show in dark lungs beside a bright belly.
+
+    Args:
+        image: (S, S) in [0, 1]; the curve is made from all of it, as it only shades what was painted without.
+
+    Returns:
+        A rising function from pixels in the film's units to shades in [0, 1]; nan stays nan.
+    """
+    levels, counts = np.unique(image, return_counts=True)
+    ranks = (np.cumsum(counts) - counts / 2) / image.size
+
+    def shade(pixels: np.ndarray) -> np.ndarray:
+        equalized = np.interp(pixels, levels, ranks)
+        return np.where(np.isnan(pixels), np.nan, _EQUALIZED * equalized + (1 - _EQUALIZED) * np.clip(pixels, 0, 1))
+
+    return shade
+
+
 def seam_contrast(prediction: np.ndarray, visible: np.ndarray, patch: int) -> float:
     """How much harder the prediction jumps at patch borders than inside patches: 1 means that no seam shows.
 
@@ -147,7 +170,7 @@ def reconstruction_panel(
     captions: list[str] | None = None,
 ) -> Figure:
     """One column a film: original, masked, prediction (as bright as the visible pixels), composite
-    (as fits the neighbours).
+    (as fits the neighbours). All four in the film's own `tone_curve`.
 
     Args:
         images: (n, S, S) films in [0, 1].
@@ -165,6 +188,7 @@ def reconstruction_panel(
         painted = rescale_prediction(prediction, image, seen)
         masked = np.where(seen, image, np.nan)
         joined = composite(join_patches(prediction, image, seen, patch), image, seen)
-        columns.append([image, masked, np.where(seen, image, painted), joined])
+        shades = tone_curve(image)
+        columns.append([shades(picture) for picture in (image, masked, np.where(seen, image, painted), joined)])
     rows = list(zip(*columns, strict=True))
     return film_grid(rows, title, ["original", "masked", "prediction", "composite"], captions or ())

@@ -101,9 +101,11 @@ class SparK(Method):
         target: what the decoder paints: "patch" normalises every patch by itself, "raw" leaves the pixels alone.
         decoder_width: channels of the decoder at the encoder's resolutions.
         skips: let the decoder see the encoder's finer maps as well as the deepest.
+        stem_skip: let it see the stem's map of half the image's side too: on small views ribs are finer than stride 4.
 
     Raises:
-        ScarceError: the backbone is no convolutional network, or patch and ratio leave nothing to do.
+        ScarceError: the backbone is no convolutional network or has no such stem, or patch and ratio leave nothing to
+            do.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class SparK(Method):
         target: Literal["patch", "raw"] = "patch",
         decoder_width: int = 256,
         skips: bool = True,
+        stem_skip: bool = False,
     ) -> None:
         super().__init__()
         strides = backbone.strides
@@ -127,9 +130,13 @@ class SparK(Method):
             raise ScarceError("patches of at least 2 pixels", f"method.patch = {patch}", "32 is usual")
         if not 0 < mask_ratio < 1:
             raise ScarceError("a mask ratio between 0 and 1", f"method.mask_ratio = {mask_ratio}", "0.6 is usual")
-        self.backbone = backbone
+        if stem_skip and backbone.stem_channels is None:
+            got = f"backbone.name = {backbone.settings.name} with method.stem_skip"
+            raise ScarceError("a backbone with a feature map at stride 2", got, "leave method.stem_skip off")
+        self.backbone, self.stem_skip = backbone, stem_skip
         self.patch, self.mask_ratio, self.target = patch, mask_ratio, target
-        self.decoder = UNetDecoder(backbone.channels, strides[0], decoder_width, skips)
+        stem_channels = backbone.stem_channels if stem_skip else 0
+        self.decoder = UNetDecoder(backbone.channels, strides[0], decoder_width, skips, stem_channels)
 
     def check(self, size: int) -> None:
         """Raises ScarceError unless views of this side are cut evenly by patches and strides, with some masked."""
@@ -164,5 +171,5 @@ class SparK(Method):
         return visible.repeat_interleave(self.patch, dim=2).repeat_interleave(self.patch, dim=3)
 
     def _paint(self, images: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-        maps = self.backbone.maps(images * self._to_pixels(visible))
+        maps = self.backbone.maps(images * self._to_pixels(visible), stem=self.stem_skip)
         return self.decoder(maps)

@@ -16,24 +16,31 @@ class UNetDecoder(nn.Module):
         stride: stride of the finest map, a power of two.
         width: channels of the decoder at the encoder's resolutions.
         skips: join the encoder's maps; without them the image must come from the deepest map alone.
+        stem_channels: channels of a map of half the image's side that is joined too, below the others; 0: none.
     """
 
-    def __init__(self, channels: list[int], stride: int, width: int, skips: bool = True) -> None:
+    def __init__(
+        self, channels: list[int], stride: int, width: int, skips: bool = True, stem_channels: int = 0
+    ) -> None:
         super().__init__()
         self.skips = skips
         self.deepest = nn.Conv2d(channels[-1], width, 1)
         finer = channels[-2::-1]
         self.laterals = nn.ModuleList(nn.Conv2d(count, width, 1) for count in finer) if skips else None
         self.joins = nn.ModuleList(_mix(2 * width if skips else width, width) for _ in finer)
-        beyond, current = [], width
+        beyond, current, stem_lateral = [], width, None
         while stride > 1:
-            beyond.append(_mix(current, max(current // 2, 8)))
-            current, stride = max(current // 2, 8), stride // 2
+            stride, inputs, current = stride // 2, current, max(current // 2, 8)
+            if stride == 2 and stem_channels:
+                stem_lateral = nn.Conv2d(stem_channels, current, 1)
+                inputs += current
+            beyond.append(_mix(inputs, current))
+        self.stem_lateral = stem_lateral
         self.beyond = nn.ModuleList(beyond)
         self.image = nn.Conv2d(current, 1, 1)
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """The encoder's maps (B, channels[i], S_i, S_i), finest first -> image (B, 1, S, S)."""
+        """Maps (B, channels[i], S_i, S_i), finest first (the stem's before them) -> image (B, 1, S, S)."""
         x = self.deepest(maps[-1])
         for index, join in enumerate(self.joins):
             x = _double(x)
@@ -41,7 +48,10 @@ class UNetDecoder(nn.Module):
                 x = torch.cat([x, self.laterals[index](maps[-2 - index])], dim=1)
             x = join(x)
         for mix in self.beyond:
-            x = mix(_double(x))
+            x = _double(x)
+            if self.stem_lateral is not None and x.shape[-1] == maps[0].shape[-1]:
+                x = torch.cat([x, self.stem_lateral(maps[0])], dim=1)
+            x = mix(x)
         return self.image(x)
 
 
