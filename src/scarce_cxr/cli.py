@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import itertools
 import json
 import logging
 import sys
@@ -20,6 +21,8 @@ COMMANDS = {
     "show": "draw a store's contact sheet and summarise its table",
     "pretrain": "pretrain a backbone on a store by a recipe",
     "resume": "go on with a run that was stopped or killed, to the same bits",
+    "monitor": "say whether runs learn or collapse, by what held-out films show; compare them with plain backbones",
+    "plateau": "run the recipe on which DINO's loss lay flat, and ours, on the same films, and show the difference",
     "reconstruct": "draw what a run imagines behind the mask",
     "schedules": "draw the learning rates of several recipes, and list what decides them",
     "methods": "count what each recipe's method keeps in memory beside the backbone, and compare MoCo with DINO",
@@ -66,7 +69,19 @@ def _call(name: str, arguments: list[str]) -> Result:
     description = inspect.getdoc(function).partition("\n\nArgs:")[0]
     parser = ArgumentParser(prog=f"scarce {name}", description=description, exit_on_error=False)
     parser.add_function_arguments(function, as_group=False, as_positional=True)
-    lists = [key for key, hint in typing.get_type_hints(function).items() if "list[" in str(hint)]
+    hints = typing.get_type_hints(function)
+    # A switch may be typed alone: `--follow` is `--follow=true`.
+    switches = {f"--{key}" for key, hint in hints.items() if hint is bool}
+    said = [*arguments[1:], ""]
+    arguments = [
+        f"{argument}=true" if argument in switches and after not in ("true", "false") else argument
+        for argument, after in zip(arguments, said, strict=True)
+    ]
+    lists = [key for key, hint in hints.items() if "list[" in str(hint)]
+    if next(iter(inspect.signature(function).parameters), "") in lists:
+        # A command whose first argument is a list takes everything before its options.
+        words = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
+        arguments = [json.dumps(words), *arguments[len(words) :]] if words else arguments
     parsed = _parse(parser.parse_args, _join_lists(arguments, lists), parser)
     return function(**parser.instantiate(parsed).as_dict())
 
@@ -132,7 +147,13 @@ def _log_to_console() -> None:
 
     from scarce_cxr.progress import console
 
-    handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
+    class Handler(RichHandler):
+        """Draws a table that is logged while a command works as those that it returns."""
+
+        def render_message(self, record, message):
+            return _draw(record.msg) if isinstance(record.msg, Table) else super().render_message(record, message)
+
+    handler = Handler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("scarce_cxr").setLevel(logging.INFO)
 
@@ -165,14 +186,15 @@ def _print_result(result: Result, as_json: bool) -> None:
     # Notes carry commands and settled recipes: they are printed as they are, to be copied.
     console = Console(highlight=False)
     for table in result.tables:
-        _print_table(console, table)
+        console.print(_draw(table))
     for what, path in result.files:
         console.print(f"  [dim]{what}:[/] {path}", soft_wrap=True)
     for note in result.notes:
         console.print(note, markup=False, soft_wrap=True)
 
 
-def _print_table(console, table: Table) -> None:
+def _draw(table: Table):
+    """The table for a terminal."""
     from rich.table import Table as RichTable
 
     drawn = RichTable(title=table.title, caption=table.note or None, title_justify="left", caption_justify="left")
@@ -181,7 +203,7 @@ def _print_table(console, table: Table) -> None:
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*("" if v is None else f"{v:,.4g}" if isinstance(v, float) else str(v) for v in row))
-    console.print(drawn)
+    return drawn
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.store import Store
-from scarce_cxr.training.loop import Interrupted
+from scarce_cxr.training.loop import Interrupted, Watcher
 from scarce_cxr.training.pretrain import pretrain
 from scarce_cxr.training.recipe import recipe_parser, settle
 from scarce_cxr.training.run_folder import RunFolder, read_metrics, series
@@ -67,7 +67,7 @@ def same_bits(first: RunFolder, second: RunFolder) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-class SignalAt:
+class SignalAt(Watcher):
     """A watcher that sends this process a signal once, as an impatient scheduler would."""
 
     def __init__(self, step: int) -> None:

@@ -2,18 +2,22 @@
 
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 from jsonargparse import ArgumentParser, Namespace
 
 from scarce_cxr.commands.recipes import find_recipe
 from scarce_cxr.errors import ScarceError
+from scarce_cxr.images.splits import held_out
 from scarce_cxr.images.store import Store
+from scarce_cxr.monitor.reconstruction import MASKED_ERROR
 from scarce_cxr.monitor.watchers import draw_curves, draw_views, make_watchers
 from scarce_cxr.report.page import write_page
 from scarce_cxr.results import Result, Table
-from scarce_cxr.training.loop import Interrupted
-from scarce_cxr.training.pretrain import BEST_BY, build_method, held_out_films, pretrain
-from scarce_cxr.training.recipe import Recipe, recipe_parser, settle
+from scarce_cxr.training.automatic import Choice, resolve
+from scarce_cxr.training.loop import Collapsed, Interrupted
+from scarce_cxr.training.pretrain import build_method, held_out_films, pretrain
+from scarce_cxr.training.recipe import Recipe, TrainingSettings, recipe_parser, settle
 from scarce_cxr.training.run_folder import RunFolder, read_metrics, series
 
 logger = logging.getLogger(__name__)
@@ -28,7 +32,27 @@ def parser() -> ArgumentParser:
     return made
 
 
-def parse(arguments: list[str]) -> tuple[Recipe, str, Path, Path, bool]:
+class Parsed(NamedTuple):
+    """A command line, read.
+
+    Attributes:
+        recipe: the recipe, without any `auto`.
+        text: its settled YAML.
+        choices: what its `auto` settings became.
+        store: the films.
+        run: the run's folder.
+        dry_run: train nothing.
+    """
+
+    recipe: Recipe
+    text: str
+    choices: list[Choice]
+    store: Store
+    run: Path
+    dry_run: bool
+
+
+def parse(arguments: list[str]) -> Parsed:
     """Reads the command line; `--config` also takes the name of a recipe that comes with the package."""
     arguments = list(arguments)
     for index, argument in enumerate(arguments[:-1]):
@@ -38,53 +62,110 @@ def parse(arguments: list[str]) -> tuple[Recipe, str, Path, Path, bool]:
         raise ScarceError("a recipe", "no --config", "for instance --config recipes/small/spark.yaml")
     made = parser()
     config: Namespace = made.parse_args(arguments)
+    store = Store.open(config.store)
+    choices = resolve(config, int((~held_out(store.table, config.watch.held_out)).sum()))
     recipe, text = settle(made, config)
-    return recipe, text, config.store, config.run, config.dry_run
+    return Parsed(recipe, text, choices, store, config.run, config.dry_run)
 
 
-def run(parsed: tuple[Recipe, str, Path, Path, bool]) -> Result:
+def run(parsed: Parsed) -> Result:
     """Runs what `parse` read."""
-    recipe, text, store_path, run_path, dry = parsed
-    store = Store.open(store_path)
+    recipe, text, choices, store, run_path, dry = parsed
     folder = RunFolder(run_path)
     if folder.read_state() and not dry:
         raise ScarceError(
             "a new folder for the run", f"{run_path}, which holds one", f"scarce resume {run_path}, or another --run"
         )
-    held_out = held_out_films(store, recipe)
-    total, warmup = recipe.check(int((~held_out).sum()))
+    watched = held_out_films(store, recipe)
+    films = int((~watched).sum())
+    total, warmup = recipe.training.check(films)
     # Built here only to refuse what does not fit before anything is written.
     build_method(recipe)
+    chosen = [_choices_table(choices, recipe.training, films, total)] if choices else []
     if dry:
         table = Table(
             "What would run",
             ["films", "held-out films", "steps", "warm-up steps"],
-            [[int((~held_out).sum()), int(held_out.sum()), total, warmup]],
+            [[films, int(watched.sum()), total, warmup]],
         )
-        return Result([table], [("views", draw_views(recipe, store, folder.figures / "views.png"))], ["", text])
+        files = [("views", draw_views(recipe, store, folder.figures / "views.png"))]
+        return Result([*chosen, table], files, ["", text])
+    for table in chosen:
+        logger.info(table)
     with folder.locked():
         draw_views(recipe, store, folder.figures / "views.png")
         return train(recipe, text, store, folder)
 
 
+def _choices_table(choices: list[Choice], training: TrainingSettings, films: int, steps: int) -> Table:
+    processes = training.devices * training.nodes
+    note = (
+        f"{films:,} films to train on, batch of {training.batch_size:,} over {processes} "
+        f"{'process' if processes == 1 else 'processes'}, {steps:,} steps; --SETTING VALUE overrides"
+    )
+    # Values as they are typed and as recipe.yaml holds them: a momentum of 0.99975 is not 0.9998.
+    rows = [[choice.setting, str(choice.value), choice.reason] for choice in choices]
+    return Table("Chosen for this store", ["setting", "value", "because"], rows, note)
+
+
 def train(recipe: Recipe, text: str, store: Store, folder: RunFolder, checkpoint: Path | None = None) -> Result:
-    """Trains, and says what came of it; a run that was told to stop says how it goes on, with exit code 143."""
+    """Trains, and says what came of it.
+
+    A run that was told to stop says how it goes on, with exit code 143; one that the monitor stopped says why and what
+    to change, with exit code 3.
+    """
     try:
-        counters = pretrain(recipe, text, store, folder, checkpoint=checkpoint, make_watchers=make_watchers)
+        pretrain(recipe, text, store, folder, checkpoint=checkpoint, make_watchers=make_watchers)
     except Interrupted as interrupted:
         words = f"Stopped after step {interrupted.step}; everything is saved. Go on with: scarce resume {folder.path}"
         return Result(notes=[words], exit_code=143)
-    rows = read_metrics(folder.metrics)
-    state = folder.read_state()
-    _, losses = series(rows, "loss", "step")
-    _, errors = series(rows, BEST_BY, "watch")
-    table = Table(
-        f"Run {folder.path.name}",
-        ["steps", "minutes", "last loss", "held-out masked error"],
-        [[counters.step, counters.seconds / 60, losses[-1], errors[-1] if errors else None]],
-        f"{state['films']:,} films trained on; {state['held_out']:,} held out, by patient",
-    )
+    except Collapsed as collapsed:
+        result = _sum_up(folder, store)
+        return Result(result.tables, result.files, _what_stopping_saves(recipe, folder, collapsed), exit_code=3)
+    return _sum_up(folder, store)
+
+
+def _sum_up(folder: RunFolder, store: Store) -> Result:
+    """A table of what a run came to, and where to look."""
+    rows, state = read_metrics(folder.metrics), folder.read_state()
+    verdict = state.get("verdict", {})
+    facts: dict[str, float | str] = {"steps": state["step"], "minutes": state["seconds"] / 60}
+    for name, column, kind in (
+        ("last loss", "loss", "step"),
+        ("held-out masked error", MASKED_ERROR, "watch"),
+        ("films found again", "retrieval", "watch"),
+        ("matched information", "held_out_matched_information", "watch"),
+    ):
+        _, values = series(rows, column, kind)
+        if values:
+            facts[name] = values[-1]
+    if verdict:
+        facts["verdict"] = verdict["name"]
+    note = f"{state['films']:,} films trained on; {state['held_out']:,} held out, by patient"
+    _, measured = series(rows, "held_out_films", "watch")
+    if measured:
+        _, among = series(rows, "retrieval_among", "watch")
+        note += f", {measured[-1]:,.0f} of them measured; found again among {among[-1]:.0f}"
+    table = Table(f"Run {folder.path.name}", list(facts), [list(facts.values())], note)
     draw_curves(folder)
     page = write_page(folder, store.path)
     files = [("page", page), ("backbone", folder.backbone("last")), ("figures", folder.figures)]
-    return Result([table], files, [f"\nNext: scarce reconstruct {folder.path}"])
+    notes = [f"\nVerdict: {verdict['reason']}"] if verdict else []
+    if any(folder.figures.glob("reconstruction-*.png")):
+        notes.append(f"Next: scarce reconstruct {folder.path}")
+    return Result([table], files, notes)
+
+
+def _what_stopping_saves(recipe: Recipe, folder: RunFolder, collapsed: Collapsed) -> list[str]:
+    state = folder.read_state()
+    hours = state["seconds"] / max(collapsed.step, 1) * (state["total"] - collapsed.step) / 3600
+    saved = f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:,.1f} minutes"
+    if recipe.watch.price_per_hour > 0:
+        saved += f", or {hours * recipe.watch.price_per_hour:,.2f} at {recipe.watch.price_per_hour:g} an hour"
+    advice = [f"  {number}. {what}" for number, what in enumerate(state["verdict"]["advice"], 1)]
+    return [
+        f"\nThe monitor stopped it after step {collapsed.step} of {state['total']}: {collapsed.reason}.",
+        f"Everything is saved; what was left to run would have taken {saved}.",
+        "What to change, the likeliest first:",
+        *advice,
+    ]

@@ -24,9 +24,10 @@ def runs(folder: Path) -> Result:
         if word == "running" and not run.is_locked():
             word = "killed"
         name = str(file.parent.relative_to(folder))
-        best = state.get("best", {}).get("value")
-        rows.append([name, word, state["step"], state["total"], state["seconds"] / 3600, state["films"], best])
-    columns = ["run", "state", "steps saved", "of", "hours", "films", "best held-out error"]
+        best, verdict = state.get("best", {}).get("value"), state.get("verdict", {}).get("name")
+        hours = state["seconds"] / 3600
+        rows.append([name, word, state["step"], state["total"], hours, state["films"], best, verdict])
+    columns = ["run", "state", "steps saved", "of", "hours", "films", "best retrieval", "verdict"]
     killed = any(row[1] in ("killed", "stopped", "failed") for row in rows)
     return Result(
         [Table(f"Runs in {folder}", columns, rows, f"{len(rows)} runs")],

@@ -1,38 +1,86 @@
-"""Curves of a run: loss, learning rate, and what the watchers measured."""
+"""Curves of a run: loss, learning rate, and every number that its method names."""
 
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.ndimage import gaussian_filter1d
 
 from scarce_cxr.figures import theme
 
 Series = tuple[list[int], list[float]]
 
+# Inches and points: in a column of 8 cm the figure is seen at five eighths of its size.
+_WIDTH, _LOSS, _SMALL, _MARGINS, _POINTS = 5.0, 2.1, 1.3, 0.75, 9.0
+_COLUMNS = 2
+_TICKS = {"nbins": 5, "steps": [1, 2, 5, 10]}
+# Standard deviation of the smoothing, as a share of the points.
+_SMOOTHING = 1 / 40
+# Of a panel's values, as a share of the largest: the noise of a number that stands still shall not look like a course.
+_LEAST_SPAN = 0.01
 
-def run_curves(loss: Series, rate: Series, held_out: Series, title: str) -> Figure:
-    """Loss (training and held out) above, learning rate below, over optimizer steps.
+
+def run_curves(loss: Series, rate: Series, held_out: Series, numbers: Mapping[str, Series], title: str) -> Figure:
+    """Loss (training and held out) above, learning rate and named numbers below, over optimizer steps.
+
+    Every number has a panel and a scale of its own: nobody here knows which of them share a unit. Values are points,
+    with a smoothed line through them; what is not finite is left out.
 
     Args:
         loss: steps and training losses.
         rate: steps and learning rates.
         held_out: steps and masked errors on held-out films; may be empty.
+        numbers: steps and values of what else is worth seeing, by name.
         title: which run.
 
     Returns:
-        A figure of two panels with a common axis.
+        A figure of two panels more than there are numbers.
     """
-    figure = theme.figure(8.0, 5.0)
+    rows = math.ceil((1 + len(numbers)) / _COLUMNS)
+    figure = theme.figure(_WIDTH, _MARGINS + _LOSS + rows * _SMALL)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", family=theme.FONT)
     figure.text(0.995, 0.005, theme.DISCLAIMER, ha="right", size=theme.SMALL_POINTS, color=theme.LIGHTBOX_QUIET)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    upper.plot(*loss, color=theme.COLORS[0], linewidth=1.2, label="training batch")
+    figure.supxlabel("step", fontsize=_POINTS)
+    grid = figure.add_gridspec(1 + rows, _COLUMNS, height_ratios=[_LOSS, *rows * [_SMALL]])
+    upper = figure.add_subplot(grid[0, :])
+    lower = [figure.add_subplot(grid[1 + n // _COLUMNS, n % _COLUMNS], sharex=upper) for n in range(1 + len(numbers))]
+    _draw_noisy(upper, loss, theme.COLORS[0])
     if held_out[0]:
         upper.plot(*held_out, color=theme.COLORS[1], marker="o", markersize=4, label="held-out patients")
-        upper.legend(frameon=False)
-    upper.set_ylabel("loss")
-    lower.plot(*rate, color=theme.COLORS[2], linewidth=1.2)
-    lower.set_ylabel("learning rate")
-    lower.set_xlabel("step")
-    lower.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    for axes in (upper, lower):
+        upper.legend(frameon=False, fontsize=_POINTS)
+    lower[0].plot(*rate, color=theme.COLORS[2], linewidth=1.2)
+    for axes, series in zip(lower[1:], numbers.values(), strict=True):
+        _draw_noisy(axes, series, theme.COLORS[0])
+    for axes, heading in zip((upper, *lower), ("loss", "learning rate", *numbers), strict=True):
+        axes.set_title(heading.replace("_", " "), loc="left", fontsize=_POINTS, fontweight="bold", pad=3)
+        lowest, highest = axes.dataLim.intervaly
+        if lowest < 0 < highest:
+            axes.axhline(0, color="black", linewidth=0.6)
+        if highest - lowest < (least := _LEAST_SPAN * max(abs(lowest), abs(highest))):
+            middle = (lowest + highest) / 2
+            axes.set_ylim(middle - least / 2, middle + least / 2)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, **_TICKS))
+        axes.yaxis.set_major_locator(MaxNLocator(**_TICKS))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.tick_params(labelsize=_POINTS)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """Means of (n,) values and their neighbours, weighted by a Gaussian whose deviation is a fortieth of n points."""
+    return gaussian_filter1d(values, _SMOOTHING * len(values))
+
+
+def _draw_noisy(axes: Axes, series: Series, color: str) -> None:
+    steps, values = map(np.asarray, series)
+    finite = np.isfinite(values)
+    if finite.any():
+        steps, values = steps[finite], values[finite]
+        axes.plot(steps, values, color=color, linestyle="none", marker=".", markersize=4, markeredgewidth=0, alpha=0.45)
+        axes.plot(steps, smooth(values), color=color, linewidth=1.2, label="training batches")

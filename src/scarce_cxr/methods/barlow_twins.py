@@ -66,6 +66,9 @@ class BarlowTwins(Method):
         # The correlation ignores any shift: a last bias would never get a gradient.
         self.projector = projector([backbone.features, *projector_widths], norm=True, last_bias=False)
 
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        return self.projector(features)
+
     def forward(self, views: Views) -> Step:
         # One pass a view: batch norm sees the views apart, as in the paper.
         first, second = (gather(self.projector(self.backbone(images))) for images in two_views(views))

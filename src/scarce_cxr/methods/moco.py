@@ -8,7 +8,7 @@ norm (section 3.3). The variance and covariance terms are options; they come fro
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,16 @@ from torch import nn
 
 from scarce_cxr.backbones.backbone import Backbone
 from scarce_cxr.errors import ScarceError
-from scarce_cxr.methods.method import Method, Step, refuse_outside, two_views
+from scarce_cxr.methods.method import (
+    Chosen,
+    Facts,
+    Method,
+    Step,
+    power_of_two,
+    refuse_outside,
+    scaled_momentum,
+    two_views,
+)
 from scarce_cxr.methods.parts.gathering import gather
 from scarce_cxr.methods.parts.heads import projector
 from scarce_cxr.methods.parts.precision import in_full_precision
@@ -80,6 +89,20 @@ def encode_in_splits(encode: Callable[[torch.Tensor], torch.Tensor], images: tor
     return torch.cat([encode(part) for part in images.chunk(splits)])
 
 
+def queue_length(facts: Facts) -> Chosen:
+    """The largest power of two in half of the films to train on, at most the paper's 65,536, at least a batch.
+
+    An epoch visits a film once, so of a queue of q keys among n films a query meets its own film's key of the epoch
+    before with probability (q / n)^2 / 2: in one of eight cases at half of the films, in every case from twice the
+    films on.
+    """
+    length = power_of_two(max(1, min(facts.films // 2, 65_536)))
+    if length < facts.batch_size:
+        return Chosen(facts.batch_size, f"a batch at least: half of the {facts.films:,} films would be less")
+    words = f"the largest power of two in half of the {facts.films:,} films, at most 65,536"
+    return Chosen(length, f"{words}: in a longer one more of them meet their own old keys")
+
+
 class MoCo(Method):
     """Queries from the encoder look for their keys, which come from its moving average.
 
@@ -87,10 +110,10 @@ class MoCo(Method):
         backbone: the encoder.
         width: length of the projection.
         queue: keys of earlier batches to tell the own key from. In a queue nearly as long as the data set every film
-            is a negative of itself.
+            is a negative of itself. auto: `queue_length`.
         queue_start: "random" begins with a queue of random directions, as the paper; "empty" lets it grow.
         temperature: of the softmax over similarities.
-        momentum: of the keys' encoder, constant.
+        momentum: of the keys' encoder, constant. auto: 0.999 at the paper's batch of 256, by `scaled_momentum`.
         bn_splits: parts into which a batch is divided for batch norm. A query and its key whose batches share their
             statistics know each other by them, and nothing is learned; so queries are normalised in parts of their
             order and keys in parts of a shuffled one, as on the paper's many devices. 1 does not divide. 0 keeps the
@@ -103,14 +126,16 @@ class MoCo(Method):
             are spread evenly over the sphere, and which no norm can help.
     """
 
+    automatic: ClassVar = {"queue": queue_length, "momentum": scaled_momentum(0.999, batch_size=256)}
+
     def __init__(
         self,
         backbone: Backbone,
         width: int = 128,
-        queue: int = 65536,
+        queue: int | Literal["auto"] = 65536,
         queue_start: Literal["random", "empty"] = "random",
         temperature: float = 0.2,
-        momentum: float = 0.999,
+        momentum: float | Literal["auto"] = 0.999,
         bn_splits: int = 8,
         variance_weight: float = 0.0,
         covariance_weight: float = 0.0,
@@ -127,6 +152,9 @@ class MoCo(Method):
         self.projector = projector([backbone.features, backbone.features, width], norm=False)
         self.teacher = Teacher(self._student(), resting=bn_splits == 0)
         self.queue = Queue(queue, width, queue_start)
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        return self.projector(features)
 
     def forward(self, views: Views) -> Step:
         images, others = two_views(views)

@@ -9,7 +9,7 @@ from scarce_cxr.figures import theme
 from scarce_cxr.figures.reconstructions import reconstruction_panel
 from scarce_cxr.images.store import Store
 from scarce_cxr.methods.method import Method
-from scarce_cxr.training.pretrain import BEST_BY
+from scarce_cxr.training.loop import Watcher
 from scarce_cxr.training.run_folder import RunFolder
 from scarce_cxr.views.draws import Draws
 from scarce_cxr.views.plans import Normalization, plain_view
@@ -19,9 +19,11 @@ logger = logging.getLogger(__name__)
 # The masks of every look, in every run: errors of two runs are of the same patches.
 _MASK_SEED = 0
 _BATCH = 64
+# The number's name in the metrics.
+MASKED_ERROR = "held_out_error"
 
 
-class ReconstructionWatch:
+class ReconstructionWatch(Watcher):
     """Masked error on held-out films, whole and unaugmented, in evaluation mode; and a panel of some of them.
 
     Args:
@@ -46,7 +48,7 @@ class ReconstructionWatch:
         figure = reconstruction_panel(images[shown], predictions[shown], visible[shown], method.patch, title)
         theme.save(figure, self.run.figures / f"reconstruction-{step:07d}.png")
         logger.info("step %d: masked error %.4f on %s", step, error, self.behind)
-        return {BEST_BY: error, "held_out_films": len(self.films)}
+        return {MASKED_ERROR: error, "held_out_films": len(self.films)}
 
     def paint(self, method: Method) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         """Films in [0, 1], predictions and visible pixels (each (n, S, S)), and the mean masked error."""

@@ -10,14 +10,15 @@ import torch.nn.functional as F
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.splits import patients_of
 from scarce_cxr.images.store import Store
+from scarce_cxr.monitor.measures import patient_interval
 from scarce_cxr.views.augment import Augmentation
 from scarce_cxr.views.draws import Draws
 from scarce_cxr.views.plans import Normalization, make_view
 
 # The same views for whatever is measured, whichever recipe it was trained with.
 _VIEWS = Augmentation(crop=(0.4, 1.0), flip=0.5, rotation=10, brightness=0.4, contrast=0.4)
-_RESAMPLES = 2000
-_BATCH = 50
+_DRAWS, _FILMS_PER_DRAW = 10, 100
+_BATCH = 64
 
 
 class Retrieval(NamedTuple):
@@ -39,6 +40,36 @@ class Retrieval(NamedTuple):
     patients: int
 
 
+def evaluation_views(
+    store: Store, films: np.ndarray, size: int, *, pair: int = 0, device: torch.device | str = "cpu"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two fixed views of every film, as held-out films are measured with: normalised (n, 1, size, size) each.
+
+    Args:
+        store: the store.
+        films: (n,) indices.
+        size: side of the views in pixels.
+        pair: another number makes other views of the same kind.
+        device: where they are made.
+    """
+    normalization = Normalization(store.mean, store.std)
+    made: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+    for start in range(0, len(films), _BATCH):
+        positions = np.arange(start, min(start + _BATCH, len(films)))
+        pixels = torch.from_numpy(store.pixels(films[positions])).to(device)
+        for view, parts in enumerate(made):
+            name = f"view{view}"
+            parts.append(make_view(pixels, _VIEWS, size, Draws(0, pair, positions), normalization, name)[0])
+    first, second = (torch.cat(parts) for parts in made)
+    return first, second
+
+
+@torch.no_grad()
+def encode_in_batches(encode: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+    """(n, 1, S, S) -> (n, d) in fp32, a batch at a time."""
+    return torch.cat([encode(batch).float() for batch in images.split(_BATCH)])
+
+
 def find_again(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """(n,) bool: whether the second view most like a film's first view is that film's own.
 
@@ -51,54 +82,64 @@ def find_again(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return (first @ second.T).argmax(dim=1) == torch.arange(len(first), device=first.device)
 
 
-@torch.no_grad()
+def retrieval(
+    first: torch.Tensor,
+    second: torch.Tensor,
+    patients: np.ndarray,
+    *,
+    draws: int = _DRAWS,
+    films_per_draw: int = _FILMS_PER_DRAW,
+) -> Retrieval:
+    """The score of n films' features in two views.
+
+    Every draw takes `films_per_draw` of the films. Draws share films, so the interval does not come from their
+    spread: it resamples patients.
+
+    Args:
+        first, second: (n, d) features.
+        patients: (n,) whose film it is.
+        draws, films_per_draw: see above.
+
+    Raises:
+        ScarceError: there are fewer films than a draw takes.
+    """
+    films = len(first)
+    if films < films_per_draw:
+        raise ScarceError(f"at least {films_per_draw} held-out films", f"{films}", "hold out more with watch.held_out")
+    hits, seen = np.zeros(films), np.zeros(films)
+    for draw in range(draws):
+        order = np.argsort(Draws(0, draw, np.arange(films)).uniform("retrieval")[:, 0])[:films_per_draw]
+        hits[order] += find_again(first[order], second[order]).cpu().numpy()
+        seen[order] += 1
+    low, high = patient_interval(hits, seen, patients)
+    top1 = float(hits.sum() / seen.sum())
+    return Retrieval(top1, low, high, draws, films_per_draw, films, len(np.unique(patients)))
+
+
 def measure_retrieval(
     store: Store,
     films: np.ndarray,
     encode: Callable[[torch.Tensor], torch.Tensor],
     size: int,
     *,
-    draws: int = 10,
-    films_per_draw: int = 100,
+    draws: int = _DRAWS,
+    films_per_draw: int = _FILMS_PER_DRAW,
     device: torch.device | str = "cpu",
 ) -> Retrieval:
-    """Measures an encoder on held-out films.
-
-    Every draw takes `films_per_draw` of the films and makes two fixed views of each. Draws share films, so the
-    interval does not come from their spread: it resamples patients.
+    """Measures an encoder on held-out films, by `retrieval` of two fixed views of each.
 
     Args:
         store: the store.
         films: (n,) indices of films that were not trained on.
         encode: (B, 1, size, size) normalised views -> (B, d) features; in evaluation mode.
         size: side of the views in pixels.
-        draws, films_per_draw: see above.
+        draws, films_per_draw: see `retrieval`.
         device: where views are made.
 
     Raises:
         ScarceError: there are fewer films than a draw takes.
     """
-    if len(films) < films_per_draw:
-        raise ScarceError(
-            f"at least {films_per_draw} held-out films", f"{len(films)}", "hold out more with watch.held_out"
-        )
-    normalization = Normalization(store.mean, store.std)
-    hits, seen = np.zeros(len(films)), np.zeros(len(films))
-    for draw in range(draws):
-        order = np.argsort(Draws(0, draw, np.arange(len(films))).uniform("retrieval")[:, 0])[:films_per_draw]
-        features: list[list[torch.Tensor]] = [[], []]
-        for start in range(0, films_per_draw, _BATCH):
-            chosen = order[start : start + _BATCH]
-            pixels = torch.from_numpy(store.pixels(films[chosen])).to(device)
-            for view, parts in enumerate(features):
-                made, _ = make_view(pixels, _VIEWS, size, Draws(0, draw, chosen), normalization, f"view{view}")
-                parts.append(encode(made).float())
-        hits[order] += find_again(*(torch.cat(parts) for parts in features)).cpu().numpy()
-        seen[order] += 1
-    patients, owner = np.unique(patients_of(store.table.iloc[films]).astype(str), return_inverse=True)
-    found, asked = np.bincount(owner, hits), np.bincount(owner, seen)
-    chosen = np.random.default_rng(0).integers(len(patients), size=(_RESAMPLES, len(patients)))
-    low, high = np.quantile(found[chosen].sum(axis=1) / asked[chosen].sum(axis=1), [0.025, 0.975])
-    return Retrieval(
-        float(hits.sum() / seen.sum()), float(low), float(high), draws, films_per_draw, len(films), len(patients)
-    )
+    views = evaluation_views(store, films, size, device=device)
+    first, second = (encode_in_batches(encode, view) for view in views)
+    patients = patients_of(store.table.iloc[films]).astype(str)
+    return retrieval(first, second, patients, draws=draws, films_per_draw=films_per_draw)

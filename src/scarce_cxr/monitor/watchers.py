@@ -7,23 +7,31 @@ import torch
 
 from scarce_cxr.figures import theme
 from scarce_cxr.figures.curves import run_curves
-from scarce_cxr.figures.views import views_panel
+from scarce_cxr.figures.views import Group, views_panel
 from scarce_cxr.images.store import Store
 from scarce_cxr.methods.method import Method
-from scarce_cxr.monitor.reconstruction import ReconstructionWatch
+from scarce_cxr.monitor.reconstruction import MASKED_ERROR, ReconstructionWatch
+from scarce_cxr.monitor.representation import RepresentationWatch
 from scarce_cxr.training.loop import Watcher
-from scarce_cxr.training.pretrain import BEST_BY
 from scarce_cxr.training.recipe import Recipe
 from scarce_cxr.training.run_folder import RunFolder, read_metrics, series
+from scarce_cxr.views.augment import draw_geometry
 from scarce_cxr.views.draws import Draws
-from scarce_cxr.views.plans import Normalization
+from scarce_cxr.views.plans import MultiCrop, Normalization, OneView, Plan, TwoViews
 
-_FILMS_DRAWN = 5
-_VIEWS_DRAWN = 4
+# What the loop writes into a step's row; the other columns are what the method names.
+_NOT_OF_THE_METHOD = {
+    *("kind", "step", "epoch", "loss", "lr", "grad_norm"),
+    *("images_per_second", "waiting", "memory_gib"),
+}
+
+_FILMS_DRAWN = 4
+_ORDINALS = ("first", "second", "third")
+_SQUARE = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
 
 
 def make_watchers(method: Method, store: Store, films: np.ndarray, recipe: Recipe, run: RunFolder) -> list[Watcher]:
-    """The watchers that suit a method: what it paints, if it can paint; its curves in any case.
+    """The watchers that suit a method: what it paints, if it can paint; its representation and curves in any case.
 
     Args:
         method: the method.
@@ -37,11 +45,14 @@ def make_watchers(method: Method, store: Store, films: np.ndarray, recipe: Recip
     taken = films[np.unique(np.linspace(0, len(films) - 1, min(recipe.watch.films, len(films))).astype(int))]
     if len(taken) and hasattr(method, "reconstruct"):
         watchers.append(ReconstructionWatch(store, taken, recipe.views.size, recipe.watch.panel, run))
+    if len(taken) > 1:
+        _, warmup = recipe.training.check(len(store) - len(films))
+        watchers.append(RepresentationWatch(store, taken, recipe.views.size, recipe.watch, run, warmup))
     watchers.append(CurvesWatch(run))
     return watchers
 
 
-class CurvesWatch:
+class CurvesWatch(Watcher):
     """Draws the run's curves anew at every look."""
 
     def __init__(self, run: RunFolder) -> None:
@@ -54,24 +65,60 @@ class CurvesWatch:
 
 
 def draw_curves(run: RunFolder) -> Path | None:
-    """Draws a run's curves out of its metrics; None if nothing is logged yet."""
+    """Draws a run's curves, with what its method names, out of its metrics; None if nothing is logged yet."""
     rows = read_metrics(run.metrics)
     loss = series(rows, "loss", "step")
     if not loss[0]:
         return None
-    figure = run_curves(loss, series(rows, "lr", "step"), series(rows, BEST_BY, "watch"), run.path.resolve().name)
+    named = dict.fromkeys(name for row in rows if row["kind"] == "step" for name, value in row.items() if value)
+    numbers = {"gradient_norm": series(rows, "grad_norm", "step")}
+    numbers |= {name: series(rows, name, "step") for name in named if name not in _NOT_OF_THE_METHOD}
+    rate, held_out = series(rows, "lr", "step"), series(rows, MASKED_ERROR, "watch")
+    figure = run_curves(loss, rate, held_out, numbers, run.path.resolve().name)
     return theme.save(figure, run.figures / "curves.png")
 
 
 def draw_views(recipe: Recipe, store: Store, path: Path) -> Path:
-    """Draws what the recipe's plan makes of a few of the store's films."""
+    """Draws what the recipe's plan makes of a few of the store's films, and where on them.
+
+    A plan of views of several sizes is drawn once, its views grouped by size; another one several times.
+    """
+    plan = recipe.views
+    several = len(plan.sizes) > 1
     films = np.unique(np.linspace(0, len(store) - 1, _FILMS_DRAWN).astype(int))
     pixels = torch.from_numpy(store.pixels(films))
     normalization = Normalization(store.mean, store.std)
-    columns = []
-    for step in range(_VIEWS_DRAWN):
-        views = recipe.views(pixels, Draws(recipe.seed, step, np.arange(len(films))), normalization)
-        columns += [normalization.invert(crop)[:, 0].numpy() for crop in views.crops]
+    groups = []
+    for step in range(1 if several else len(_ORDINALS)):
+        draws = Draws(recipe.seed, step, np.arange(len(films)))
+        views = [normalization.invert(crop)[:, 0].numpy() for crop in plan(pixels, draws, normalization).crops]
+        corners = find_corners(plan, draws)
+        if not several:
+            groups.append(Group(f"drawn the {_ORDINALS[step]} time", views, corners))
+            continue
+        for size in plan.sizes:
+            chosen = [index for index, view in enumerate(views) if view.shape[-1] == size]
+            heading = f"{'global' if size == plan.size else 'local'} crops of {size} pixels"
+            groups.append(Group(heading, [views[i] for i in chosen], [corners[i] for i in chosen if corners]))
     shown = pixels.numpy() / np.iinfo(store.dtype).max
-    title = f"Views of {recipe.views.size} pixels, as the recipe makes them"
-    return theme.save(views_panel(shown, columns, title), path)
+    title = f"Views of {' and '.join(map(str, plan.sizes))} pixels, as the recipe makes them"
+    return theme.save(views_panel(shown, groups, title), path)
+
+
+def find_corners(plan: Plan, draws: Draws) -> list[np.ndarray]:
+    """Where a plan's views of B films lie: one (B, 4, 2) array a view, in its order; empty for a plan of one's own.
+
+    Of each view the upper left corner comes first, then round; x and y on the film, whose outer edges are -1 and 1.
+    """
+    match plan:
+        case MultiCrop():
+            augmentations = [plan.global_augmentation, plan.second_global]
+            augmentations += plan.local_crops * [plan.local_augmentation]
+        case TwoViews():
+            augmentations = [plan.first, plan.second]
+        case OneView():
+            augmentations = [plan.augmentation]
+        case _:
+            return []
+    geometries = [draw_geometry(what, draws, f"view{number}") for number, what in enumerate(augmentations)]
+    return [_SQUARE @ g.matrices()[:, :, :2].mT + g.matrices()[:, None, :, 2] for g in geometries]

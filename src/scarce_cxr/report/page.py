@@ -8,7 +8,7 @@ from string import Template
 from scarce_cxr.images.atomic import written_whole
 from scarce_cxr.images.splits import patients_of
 from scarce_cxr.images.store import Store
-from scarce_cxr.training.pretrain import BEST_BY
+from scarce_cxr.monitor.reconstruction import MASKED_ERROR
 from scarce_cxr.training.run_folder import RunFolder, read_metrics, series
 
 _PAGE = Template(
@@ -66,7 +66,7 @@ def write_page(run: RunFolder, store_path: Path) -> Path:
     """
     state, store = run.read_state(), Store.open(store_path)
     rows = read_metrics(run.metrics)
-    _, errors = series(rows, BEST_BY, "watch")
+    _, errors = series(rows, MASKED_ERROR, "watch")
     facts = {
         "steps": f"{state['step']:,}",
         "minutes of training": f"{state['seconds'] / 60:.1f}",

@@ -3,10 +3,10 @@
 import math
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from lightning.fabric import Fabric
@@ -20,11 +20,16 @@ from scarce_cxr.views.loader import Loader
 from scarce_cxr.views.plans import Views
 
 
-class Watcher(Protocol):
+class Watcher(ABC):
     """Something that looks at a method now and then. It must leave weights, buffers and modes as they were."""
 
+    @abstractmethod
     def look(self, method: Method, step: int) -> dict[str, float]:
         """Looks after `step` steps; returns named numbers for the metrics."""
+
+    def reason_to_stop(self) -> str:
+        """Why, after the last look, the run should end here; empty if it should go on."""
+        return ""
 
 
 @dataclass
@@ -53,6 +58,19 @@ class Course:
     watch_every: int
     save_every: int
     keep_every: int
+
+
+class Collapsed(Exception):  # noqa: N818 (no error either: a watcher was asked to do it)
+    """A watcher had the run stopped; its state is saved.
+
+    Attributes:
+        step: the step after which it stopped.
+        reason: what the watcher said.
+    """
+
+    def __init__(self, step: int, reason: str) -> None:
+        super().__init__(f"stopped after step {step}: {reason}")
+        self.step, self.reason = step, reason
 
 
 class Interrupted(Exception):  # noqa: N818 (it is no error: the user asked for it)
@@ -94,6 +112,7 @@ def fit(
 
     Raises:
         Interrupted: SIGTERM or SIGINT came; the state was saved.
+        Collapsed: a watcher had a reason to stop; the state was saved.
         ScarceError: the loss is no longer a finite number; the last checkpoint is from before.
     """
     # Kept in the groups, so that a resumed optimizer still knows the full rate.
@@ -146,16 +165,20 @@ def fit(
                 advance(0, _note(row))
             if done % loader.steps_per_epoch == 0:
                 write("epoch", done, meter.close_epoch())
+            reason = ""
             if _due(done, course.watch_every) or done == course.total:
-                _watch(watchers, method, done, write)
+                reason = _watch(watchers, method, done, write)
                 meter.begin_interval()
-            if saving:
+            if saving or reason:
                 meter.settle()
                 save(counters, _due(done, course.keep_every))
                 meter.begin_interval()
             advance(1)
-            if stopping and done < course.total:
-                raise Interrupted(done)
+            if done < course.total:
+                if reason:
+                    raise Collapsed(done, reason)
+                if stopping:
+                    raise Interrupted(done)
 
 
 def _note(row: dict[str, float]) -> str:
@@ -166,15 +189,17 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _watch(watchers: Sequence[Watcher], method: Method, step: int, write) -> None:
+def _watch(watchers: Sequence[Watcher], method: Method, step: int, write) -> str:
+    """Lets all watchers look; returns why one of them would stop the run, or nothing."""
     if not watchers:
-        return
+        return ""
     was_training = method.training
     numbers: dict[str, float] = {}
     for watcher in watchers:
         numbers |= watcher.look(method, step)
     method.train(was_training)
     write("watch", step, numbers)
+    return next((reason for watcher in watchers if (reason := watcher.reason_to_stop())), "")
 
 
 def _step_seed(loader: Loader, step: int) -> int:

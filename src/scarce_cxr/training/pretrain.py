@@ -8,26 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.strategies import DDPStrategy
 from torch.utils.tensorboard import SummaryWriter
 
 from scarce_cxr.backbones.backbone import Backbone
-from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.splits import held_out
 from scarce_cxr.images.store import Store
 from scarce_cxr.methods.method import Method
 from scarce_cxr.training.checkpoint import load_checkpoint, save_backbone, save_checkpoint
-from scarce_cxr.training.loop import Counters, Course, Interrupted, Watcher, fit
+from scarce_cxr.training.devices import make_fabric
+from scarce_cxr.training.loop import Collapsed, Counters, Course, Interrupted, Watcher, fit
 from scarce_cxr.training.optimizer import make_optimizer
-from scarce_cxr.training.recipe import Recipe, TrainingSettings
+from scarce_cxr.training.recipe import Recipe
 from scarce_cxr.training.run_folder import Metrics, RunFolder, write_text
 from scarce_cxr.views.loader import Loader
 
 logger = logging.getLogger(__name__)
 
-# The number by which the best backbone is chosen, lower being better: it needs no label and no training film.
-BEST_BY = "held_out_error"
+# The number by which the best backbone is chosen, higher being better: it needs no label and no training film.
+BEST_BY = "retrieval"
 
 Watchers = Callable[[Method, Store, np.ndarray, Recipe, RunFolder], Sequence[Watcher]]
 
@@ -57,13 +55,14 @@ def pretrain(
     Raises:
         ScarceError: recipe and store do not fit each other, or the loss is no longer finite.
         Interrupted: it was told to stop; its state is saved.
+        Collapsed: a watcher had it stopped; its state is saved.
     """
     training = recipe.training
     fabric = make_fabric(training)
     fabric.launch()
     watched = held_out_films(store, recipe)
     films = np.flatnonzero(~watched)
-    total, warmup = recipe.check(len(films))
+    total, warmup = training.check(len(films))
     loader = Loader(
         store,
         recipe.views,
@@ -133,7 +132,7 @@ def pretrain(
         if BEST_BY not in numbers or step == 0:
             return
         best = run.read_state().get("best")
-        if best is None or numbers[BEST_BY] < best["value"]:
+        if best is None or numbers[BEST_BY] > best["value"]:
             save_backbone(run.backbone("best"), method.backbone, {**facts, "step": step, BEST_BY: numbers[BEST_BY]})
             run.write_state(best={"step": step, "value": numbers[BEST_BY]})
 
@@ -166,6 +165,9 @@ def pretrain(
     except Interrupted:
         ending = "stopped"
         raise
+    except Collapsed:
+        ending = "collapsed"
+        raise
     finally:
         if first:
             board.close()
@@ -195,23 +197,3 @@ def build_method(recipe: Recipe, *, restored: bool = False) -> Method:
     for size in recipe.views.sizes:
         method.check(size)
     return method
-
-
-def make_fabric(training: TrainingSettings) -> Fabric:
-    """The devices and the precision that the settings ask for; `auto` takes bf16 where the device is made for it."""
-    accelerator = training.accelerator
-    cuda = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
-    if accelerator == "cuda" and not torch.cuda.is_available():
-        raise ScarceError("a CUDA device", "none on this machine", "set training.accelerator to auto or cpu")
-    precision = training.precision
-    if precision == "auto":
-        precision = "bf16" if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    several = training.devices * training.nodes > 1
-    return Fabric(
-        accelerator="cuda" if cuda else "cpu",
-        devices=training.devices,
-        num_nodes=training.nodes,
-        precision={"bf16": "bf16-mixed", "fp32": "32-true"}[precision],
-        # Buffers of our own (queues, centres) differ between processes on purpose.
-        strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
-    )

@@ -50,6 +50,37 @@ class TrainingSettings:
     save_every: Duration = Duration(200, "steps")
     keep_every: Duration = Duration(25, "%")
 
+    def check(self, films: int) -> tuple[int, int]:
+        """Checks what no single setting can know.
+
+        Args:
+            films: number of films to train on.
+
+        Returns:
+            Steps of the run, and steps of its warm-up.
+
+        Raises:
+            ScarceError: the batch is empty or larger than the data, the run is empty, or the warm-up longer than it.
+        """
+        if not 1 <= self.batch_size <= films:
+            raise ScarceError(
+                "a batch no larger than the data, of at least one film",
+                f"training.batch_size = {self.batch_size} with {films} films to train on",
+                f"choose at most {films}, or prepare more films",
+            )
+        steps_per_epoch = films // self.batch_size
+        total = self.duration.steps(steps_per_epoch)
+        warmup = self.warmup.steps(steps_per_epoch, total)
+        if total < 1:
+            raise ScarceError("a run of at least one step", f"training.duration = {self.duration}", "lengthen it")
+        if warmup > total:
+            raise ScarceError(
+                "a warm-up no longer than the run",
+                f"training.warmup = {self.warmup} ({warmup} steps) in a run of {total} steps",
+                "shorten the warm-up, e.g. to '10 %'",
+            )
+        return total, warmup
+
 
 @dataclass(frozen=True)
 class WatchSettings:
@@ -60,12 +91,16 @@ class WatchSettings:
         every: how often the watchers look; they also look before the first step and after the last.
         films: the most held-out films that a look takes in.
         panel: held-out films that are drawn.
+        on_collapse: what to do when the monitor's verdict is a collapse: warn and go on, or save and stop.
+        price_per_hour: of this machine, in your money, to say what stopping saves; 0 says nothing.
     """
 
     held_out: float = 0.02
     every: Duration = Duration(10, "%")
     films: int = 256
     panel: int = 6
+    on_collapse: Literal["warn", "stop"] = "warn"
+    price_per_hour: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,38 +124,6 @@ class Recipe:
     training: TrainingSettings = TrainingSettings()
     watch: WatchSettings = WatchSettings()
     seed: int = 0
-
-    def check(self, films: int) -> tuple[int, int]:
-        """Checks what no single setting can know.
-
-        Args:
-            films: number of films to train on.
-
-        Returns:
-            Steps of the run, and steps of its warm-up.
-
-        Raises:
-            ScarceError: the batch is larger than the data, the run is empty, or the warm-up longer than the run.
-        """
-        training = self.training
-        if training.batch_size > films:
-            raise ScarceError(
-                "a batch no larger than the data",
-                f"training.batch_size = {training.batch_size} with {films} films to train on",
-                f"choose at most {films}, or prepare more films",
-            )
-        steps_per_epoch = films // training.batch_size
-        total = training.duration.steps(steps_per_epoch)
-        warmup = training.warmup.steps(steps_per_epoch, total)
-        if total < 1:
-            raise ScarceError("a run of at least one step", f"training.duration = {training.duration}", "lengthen it")
-        if warmup > total:
-            raise ScarceError(
-                "a warm-up no longer than the run",
-                f"training.warmup = {training.warmup} ({warmup} steps) in a run of {total} steps",
-                "shorten the warm-up, e.g. to '10 %'",
-            )
-        return total, warmup
 
 
 def recipe_parser(**options) -> ArgumentParser:

@@ -131,6 +131,16 @@ def series(rows: list[dict[str, str]], name: str, kind: str | None = None) -> tu
     return [int(row["step"]) for row in chosen], [float(row[name]) for row in chosen]
 
 
+def read_looks(path: Path) -> list[tuple[int, dict[str, float]]]:
+    """What watchers measured: (step, named numbers) of every look in a `metrics.csv`; none if there is no file."""
+    rows = read_metrics(path) if path.is_file() else []
+    return [
+        (int(row["step"]), {name: float(value) for name, value in row.items() if value and name not in _LEADING})
+        for row in rows
+        if row["kind"] == "watch"
+    ]
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     with written_whole(path) as temporary:

@@ -1,0 +1,121 @@
+"""Watches how the representation of held-out films is spread, and what two views of a film share."""
+
+import logging
+from dataclasses import asdict
+
+import numpy as np
+import torch
+
+from scarce_cxr.figures import theme
+from scarce_cxr.figures.collapse import collapse_figure
+from scarce_cxr.images.splits import patients_of
+from scarce_cxr.images.store import Store
+from scarce_cxr.methods.method import Method
+from scarce_cxr.monitor.measures import alignment, embedding_measures, matched_information, uniformity
+from scarce_cxr.monitor.retrieval import encode_in_batches, evaluation_views, retrieval
+from scarce_cxr.monitor.verdict import Look, Verdict, judge
+from scarce_cxr.training.loop import Watcher
+from scarce_cxr.training.recipe import WatchSettings
+from scarce_cxr.training.run_folder import RunFolder, read_looks
+
+logger = logging.getLogger(__name__)
+
+_FILMS_PER_DRAW = 100
+
+
+def measure(method: Method, store: Store, films: np.ndarray, size: int, *, pairs: int = 1) -> dict[str, float]:
+    """Everything that the monitor measures of a method on held-out films, in evaluation mode.
+
+    Args:
+        method: the method; one that projects or assigns is asked for that too.
+        store: the store.
+        films: (n,) indices of films that were not trained on, n >= 2.
+        size: side of the views in pixels.
+        pairs: pairs of views of each film for what two views share; entropies over many prototypes need at least
+            1,000 views. All else looks at the first pair.
+
+    Returns:
+        Named numbers: `feature_*` and `projection_*` (see `embedding_measures`, with `alignment` and `uniformity`),
+        `retrieval` with its interval, `held_out_matched_information` and its kin (see `matched_information`), and
+        `held_out_films`, `held_out_patients`, `held_out_views`, which stand behind them.
+    """
+    device = next(method.parameters()).device
+    patients = patients_of(store.table.iloc[films]).astype(str)
+    views = [evaluation_views(store, films, size, pair=pair, device=device) for pair in range(pairs)]
+    features = [encode_in_batches(method.backbone, view) for view in views[0]]
+    numbers = _spread("feature", features)
+    with torch.no_grad():
+        projections = [method.project(view) for view in features]
+    if all(projection is not None for projection in projections):
+        numbers |= _spread("projection", [projection.float() for projection in projections])
+    drawn = min(_FILMS_PER_DRAW, len(films))
+    found = retrieval(*features, patients, films_per_draw=drawn)
+    numbers |= {"retrieval": found.top1, "retrieval_low": found.low, "retrieval_high": found.high}
+    numbers |= {"retrieval_among": drawn}
+    if hasattr(method, "assign"):
+        numbers |= _matched(method, views, patients)
+    return numbers | {
+        "held_out_films": len(films),
+        "held_out_patients": found.patients,
+        "held_out_views": 2 * pairs * len(films),
+    }
+
+
+def _spread(what: str, views: list[torch.Tensor]) -> dict[str, float]:
+    first, second = views
+    numbers = embedding_measures(first)
+    if np.isfinite(numbers["norm"]) and second.isfinite().all():
+        numbers |= {"alignment": alignment(first, second)}
+        numbers |= {"uniformity": (uniformity(first) + uniformity(second)) / 2}
+    return {f"{what}_{name}": value for name, value in numbers.items()}
+
+
+def _matched(method: Method, views: list[tuple[torch.Tensor, torch.Tensor]], patients: np.ndarray) -> dict[str, float]:
+    crops = [torch.cat([pair[which] for pair in views]) for which in (0, 1)]
+    targets, logits = method.assign(crops)
+    shared = matched_information(targets, logits, method.student_temperature, np.tile(patients, len(views)))
+    numbers = {f"held_out_{name}": value for name, value in shared.items()}
+    return numbers | {"ln_outputs": float(np.log(logits.shape[-1]))}
+
+
+class RepresentationWatch(Watcher):
+    """Measures held-out films at every look, gives the verdict, and draws `figures/collapse.png`.
+
+    Args:
+        store: the store.
+        films: (n,) indices of the held-out films to measure, n >= 2.
+        size: side of the views in pixels.
+        settings: what to do about a collapse.
+        run: where numbers and figures go; earlier looks are read from there.
+        warmup: steps of the learning rate's warm-up.
+    """
+
+    def __init__(
+        self, store: Store, films: np.ndarray, size: int, settings: WatchSettings, run: RunFolder, warmup: int
+    ) -> None:
+        self.store, self.films, self.size, self.settings, self.run = store, films, size, settings, run
+        self.warmup = warmup
+        self.looks = [Look(step, numbers) for step, numbers in read_looks(run.metrics)]
+        self.verdict: Verdict | None = None
+
+    def look(self, method: Method, step: int) -> dict[str, float]:
+        """Returns the numbers of `measure`; writes the verdict into the run's state."""
+        method.eval()
+        numbers = measure(method, self.store, self.films, self.size)
+        self.looks = [look for look in self.looks if look.step < step] + [Look(step, numbers)]
+        verdict = judge(self.looks, self.warmup)
+        if self.verdict is None or verdict.name != self.verdict.name:
+            say = logger.warning if verdict.is_collapse else logger.info
+            say("step %d: %s (%s)", step, verdict.name, verdict.reason)
+            if verdict.is_collapse:
+                logger.warning("what to change, the likeliest first: %s", "; ".join(verdict.advice))
+        self.verdict = verdict
+        self.run.write_state(verdict=asdict(verdict))
+        figure = collapse_figure({self.run.path.resolve().name: self.looks}, f"Step {step}: {verdict.name}")
+        theme.save(figure, self.run.figures / "collapse.png")
+        return numbers
+
+    def reason_to_stop(self) -> str:
+        if self.settings.on_collapse == "stop" and self.verdict is not None and self.verdict.is_collapse:
+            return f"{self.verdict.name}: {self.verdict.reason}"
+        return ""

@@ -1,0 +1,123 @@
+"""What the monitor measures of a method, that looking leaves no trace, and that a collapse is named and stopped."""
+
+import copy
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from scarce_cxr.backbones.backbone import Backbone, BackboneSettings
+from scarce_cxr.commands.pretrain import train
+from scarce_cxr.images.store import Store
+from scarce_cxr.methods.dino import DINO, collapse_numbers, distillation_loss
+from scarce_cxr.methods.method import Method, Step
+from scarce_cxr.monitor.measures import embedding_measures
+from scarce_cxr.monitor.representation import RepresentationWatch, measure
+from scarce_cxr.monitor.retrieval import evaluation_views, measure_retrieval
+from scarce_cxr.training.durations import Duration
+from scarce_cxr.training.recipe import Recipe, TrainingSettings, WatchSettings
+from scarce_cxr.training.run_folder import RunFolder, read_looks
+from scarce_cxr.views.plans import OneView
+
+FILMS = np.arange(48)
+
+
+class Pixels(Method):
+    """Features are the pixels, projections ten of them, or, `blind`, all the same; it trains a useless weight."""
+
+    def __init__(self, backbone: Backbone, blind: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.backbone = backbone.requires_grad_(False)
+        backbone.forward = lambda images: images.flatten(1)
+        self.blind = blind
+
+    def forward(self, views) -> Step:
+        return Step(self.weight.square().sum(), {})
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.ones_like(features) if self.blind else features[:, :10]
+
+    def check(self, size: int) -> None:
+        """Takes any size."""
+
+
+def small_dino(**settings) -> DINO:
+    torch.manual_seed(0)
+    return DINO(Backbone(BackboneSettings("test_resnet")), outputs=24, hidden=32, bottleneck=16, **settings).eval()
+
+
+def test_numbers_are_those_of_the_pure_measures(small_store):
+    store = Store.open(small_store)
+    numbers = measure(Pixels(Backbone(BackboneSettings("test_resnet"))), store, FILMS, 32)
+    first, _ = evaluation_views(store, FILMS, 32)
+    wanted = embedding_measures(first.flatten(1))
+    assert {name: numbers[f"feature_{name}"] for name in wanted} == wanted
+    wanted = embedding_measures(first.flatten(1)[:, :10])
+    assert {name: numbers[f"projection_{name}"] for name in wanted} == wanted
+    found = measure_retrieval(store, FILMS, lambda views: views.flatten(1), 32, films_per_draw=48)
+    assert (numbers["retrieval"], numbers["retrieval_low"], numbers["retrieval_high"]) == found[:3]
+    assert (numbers["held_out_films"], numbers["held_out_patients"], numbers["held_out_views"]) == (48, 24, 96)
+    assert "held_out_matched_information" not in numbers
+
+
+@pytest.mark.parametrize("centering", ["mean", "sinkhorn"])
+def test_matched_information_is_that_of_the_loss_on_all_views_at_once(small_store, centering):
+    store, method = Store.open(small_store), small_dino(centering=centering, teacher_temperature=0.02)
+    numbers = measure(method, store, FILMS, 32, pairs=2)
+    pairs = [evaluation_views(store, FILMS, 32, pair=pair) for pair in (0, 1)]
+    crops = [torch.cat([pair[view] for pair in pairs]) for view in (0, 1)]
+    with torch.no_grad():
+        targets, logits = method.make_targets(method.teacher(crops)[0]), method.student(crops)[0]
+    wanted = collapse_numbers(targets, distillation_loss(targets, logits))
+    assert numbers["held_out_views"] == 192
+    assert numbers["held_out_matched_information"] == pytest.approx(float(wanted["matched_information"]), abs=1e-4)
+    assert numbers["held_out_mean_teacher_entropy"] == pytest.approx(float(wanted["mean_teacher_entropy"]), abs=1e-4)
+    assert numbers["held_out_matched_information_low"] <= numbers["held_out_matched_information"]
+
+
+def test_looking_leaves_no_trace(small_store, tmp_path):
+    method = small_dino().train()
+    before = copy.deepcopy(method.state_dict())
+    watch = RepresentationWatch(Store.open(small_store), FILMS, 32, WatchSettings(), RunFolder(tmp_path), warmup=1)
+    watch.look(method, 0)
+    after = method.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items() if torch.is_tensor(value))
+    assert RunFolder(tmp_path).read_state()["verdict"]["name"] == "warming up"
+    assert (tmp_path / "figures/collapse.png").is_file()
+
+
+def run_pixels(store, folder, blind: bool, on_collapse: str):
+    recipe = Recipe(
+        method=partial(Pixels, blind=blind),
+        views=OneView(32),
+        backbone=BackboneSettings("test_resnet"),
+        training=TrainingSettings(
+            8, duration=Duration(40, "steps"), warmup=Duration(2, "steps"), accelerator="cpu", precision="fp32"
+        ),
+        watch=WatchSettings(0.3, Duration(3, "steps"), on_collapse=on_collapse, price_per_hour=1.25),
+    )
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text("")
+    return train(recipe, "", Store.open(store), RunFolder(folder))
+
+
+def test_a_collapse_is_named_at_its_third_look_and_stops_the_run_only_if_asked(small_store, tmp_path):
+    stopped = run_pixels(small_store, tmp_path / "stopped", blind=True, on_collapse="stop")
+    assert stopped.exit_code == 3
+    assert "one prototype" in stopped.notes[0]
+    assert "after step 9 of 40" in stopped.notes[0]
+    assert "at 1.25 an hour" in stopped.notes[1]
+    state = RunFolder(tmp_path / "stopped").read_state()
+    assert (state["state"], state["step"], state["verdict"]["since"]) == ("collapsed", 9, 3)
+    assert [step for step, _ in read_looks(tmp_path / "stopped/metrics.csv")] == [0, 3, 6, 9]
+
+    warned = run_pixels(small_store, tmp_path / "warned", blind=True, on_collapse="warn")
+    state = RunFolder(tmp_path / "warned").read_state()
+    assert (warned.exit_code, state["state"], state["verdict"]["name"]) == (0, "finished", "one prototype")
+
+    healthy = run_pixels(small_store, tmp_path / "healthy", blind=False, on_collapse="stop")
+    assert healthy.exit_code == 0
+    assert RunFolder(tmp_path / "healthy").read_state()["verdict"]["name"] == "healthy"
