@@ -11,16 +11,23 @@ from scarce_cxr.errors import ScarceError
 IMAGES = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "vit_tiny_patch16_224"])
-def test_features_and_names_are_those_of_timm(name):
+@pytest.mark.parametrize(
+    ("name", "words"), [("resnet18", {"zero_init_last": False}), ("convnext_atto", {}), ("vit_tiny_patch16_224", {})]
+)
+def test_features_and_names_are_those_of_timm(name, words):
     images = torch.nn.functional.interpolate(IMAGES, size=224)
     torch.manual_seed(0)
     backbone = Backbone(BackboneSettings(name)).eval()
     torch.manual_seed(0)
-    plain = timm.create_model(name, in_chans=1, num_classes=0).eval()
+    plain = timm.create_model(name, in_chans=1, num_classes=0, **words).eval()
     assert list(backbone.model.state_dict()) == list(plain.state_dict())
     assert torch.equal(backbone(images), plain(images))
     assert backbone(images).shape == (2, backbone.features)
+
+
+def test_residual_branches_count_from_the_first_step_on():
+    model = Backbone(BackboneSettings("resnet18")).model
+    assert all((norm.weight == 1).all() for norm in model.modules() if isinstance(norm, torch.nn.BatchNorm2d))
 
 
 def test_maps_are_timms_feature_maps():

@@ -38,7 +38,8 @@ class BackboneSettings:
 class Backbone(nn.Module):
     """A timm encoder without its classifier. `model` is the plain timm module, its parameters under timm's own names.
 
-    Note that timm's ResNets set the last norm of every residual block to zero, which shapes what "random" means.
+    ResNets begin with all their norms' gains at 1, as in torchvision; timm by itself would set the last gain of every
+    residual block to 0, and a "random" backbone would be little more than its stem.
 
     Args:
         settings: see `BackboneSettings`.
@@ -160,12 +161,19 @@ def _first(names: list[str], count: int = 3) -> str:
 
 def _create_model(settings: BackboneSettings) -> nn.Module:
     create = partial(timm.create_model, settings.name, pretrained=settings.pretrained, in_chans=1, num_classes=0)
-    try:
+    for words in (
         # Transformers are made for one size of image; most of them can interpolate their positions for others.
-        return create(dynamic_img_size=True)
-    except TypeError:
-        # Everything else does not know the word.
-        return create()
+        {"dynamic_img_size": True},
+        # timm's ResNets begin with residual branches that add nothing. Adam moves a gain by the learning rate at most,
+        # so a run of some hundred steps would end before the branches count.
+        {"zero_init_last": False},
+    ):
+        try:
+            return create(**words)
+        except TypeError:
+            # Another kind of model, which does not know the word.
+            continue
+    return create()
 
 
 def _checkpointed(forward, stage: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
