@@ -15,8 +15,9 @@ from scarce_cxr.views.augment import Augmentation
 from scarce_cxr.views.draws import Draws
 from scarce_cxr.views.plans import Normalization, make_view
 
-# The same views for whatever is measured, whichever recipe it was trained with.
-_VIEWS = Augmentation(crop=(0.4, 1.0), flip=0.5, rotation=10, brightness=0.4, contrast=0.4)
+# The same views for whatever is measured, whichever recipe it was trained with. They keep a film's proportions: by them
+# a chest is known.
+_VIEWS = Augmentation(crop=(0.4, 1.0), ratio=(1.0, 1.0), flip=0.5, rotation=10, brightness=0.4, contrast=0.4)
 _DRAWS, _FILMS_PER_DRAW = 10, 100
 _BATCH = 64
 
@@ -90,7 +91,7 @@ def retrieval(
     draws: int = _DRAWS,
     films_per_draw: int = _FILMS_PER_DRAW,
 ) -> Retrieval:
-    """The score of n films' features in two views.
+    """The score of n films' features in one pair of views, which all draws share.
 
     Every draw takes `films_per_draw` of the films. Draws share films, so the interval does not come from their
     spread: it resamples patients.
@@ -103,17 +104,7 @@ def retrieval(
     Raises:
         ScarceError: there are fewer films than a draw takes.
     """
-    films = len(first)
-    if films < films_per_draw:
-        raise ScarceError(f"at least {films_per_draw} held-out films", f"{films}", "hold out more with watch.held_out")
-    hits, seen = np.zeros(films), np.zeros(films)
-    for draw in range(draws):
-        order = np.argsort(Draws(0, draw, np.arange(films)).uniform("retrieval")[:, 0])[:films_per_draw]
-        hits[order] += find_again(first[order], second[order]).cpu().numpy()
-        seen[order] += 1
-    low, high = patient_interval(hits, seen, patients)
-    top1 = float(hits.sum() / seen.sum())
-    return Retrieval(top1, low, high, draws, films_per_draw, films, len(np.unique(patients)))
+    return _score(lambda draw, order: find_again(first[order], second[order]), patients, draws, films_per_draw)
 
 
 def measure_retrieval(
@@ -126,7 +117,7 @@ def measure_retrieval(
     films_per_draw: int = _FILMS_PER_DRAW,
     device: torch.device | str = "cpu",
 ) -> Retrieval:
-    """Measures an encoder on held-out films, by `retrieval` of two fixed views of each.
+    """Measures an encoder on held-out films, more exactly than `retrieval`: every draw has two fixed views of its own.
 
     Args:
         store: the store.
@@ -139,7 +130,26 @@ def measure_retrieval(
     Raises:
         ScarceError: there are fewer films than a draw takes.
     """
-    views = evaluation_views(store, films, size, device=device)
-    first, second = (encode_in_batches(encode, view) for view in views)
-    patients = patients_of(store.table.iloc[films]).astype(str)
-    return retrieval(first, second, patients, draws=draws, films_per_draw=films_per_draw)
+
+    def find(draw: int, order: np.ndarray) -> torch.Tensor:
+        views = evaluation_views(store, films[order], size, pair=draw, device=device)
+        return find_again(*(encode_in_batches(encode, view) for view in views))
+
+    return _score(find, patients_of(store.table.iloc[films]).astype(str), draws, films_per_draw)
+
+
+def _score(
+    find: Callable[[int, np.ndarray], torch.Tensor], patients: np.ndarray, draws: int, films_per_draw: int
+) -> Retrieval:
+    """Asks `find(draw, positions of its films)` which of them are found again, and counts."""
+    films = len(patients)
+    if films < films_per_draw:
+        raise ScarceError(f"at least {films_per_draw} held-out films", f"{films}", "hold out more with watch.held_out")
+    hits, seen = np.zeros(films), np.zeros(films)
+    for draw in range(draws):
+        order = np.argsort(Draws(0, draw, np.arange(films)).uniform("retrieval")[:, 0])[:films_per_draw]
+        hits[order] += find(draw, order).cpu().numpy()
+        seen[order] += 1
+    low, high = patient_interval(hits, seen, patients)
+    top1 = float(hits.sum() / seen.sum())
+    return Retrieval(top1, low, high, draws, films_per_draw, films, len(np.unique(patients)))
