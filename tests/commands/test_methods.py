@@ -1,4 +1,4 @@
-"""`scarce methods` counts the reference recipes, and the documents say the same."""
+"""`scarce methods` counts the reference recipes, and the document says what it and `scarce schedules` say."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 
 from scarce_cxr.cli import main
 from scarce_cxr.commands.methods import methods
+from scarce_cxr.commands.schedules import schedules
 from scarce_cxr.errors import ScarceError
 
 DOCUMENT = Path(__file__).parents[2] / "docs/reference/methods.md"
@@ -61,8 +62,9 @@ def test_recipes_are_named_without_an_option(capsys):
     assert "small/byol" in capsys.readouterr().out
 
 
-def test_the_document_holds_the_tables(tables):
+def test_the_document_holds_the_tables(tables, tmp_path):
     text = DOCUMENT.read_text()
-    for table in tables.values():
+    names = [row[0] for row in tables["Millions of numbers"].rows]
+    for table in [*tables.values(), *schedules(names, out=tmp_path / "schedules.png").tables]:
         for row in table.rows:
             assert "| " + " | ".join(f"{v:,.4g}" if isinstance(v, float) else str(v) for v in row) + " |" in text
