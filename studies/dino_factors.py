@@ -7,9 +7,9 @@ ours; from ours (recipes/small/dino.yaml) each takes one thing away. OUT/dino_fa
 
     loss, teacher_entropy      of the last batch, nats
     matched, _low, _high       matched information of held-out patients, nats, with its 95 % interval by patients
-    mean_entropy               of the mean teacher over `views` held-out views, nats; with Sinkhorn-Knopp it is nearly
-                               the largest possible by construction
-    plain_entropy              the same without centre or Sinkhorn-Knopp: few prototypes show here whatever balances them
+    mean_entropy               of the mean teacher over `views` held-out views, nats; with Sinkhorn-Knopp nearly the
+                               largest possible by construction
+    plain_entropy              the same without centre or Sinkhorn-Knopp: few prototypes show here, whatever balances
     retrieval, _low, _high     which of 100 held-out films a second view belongs to, 10 draws
     rank, cosine               of the features; at the random start: start_rank, start_cosine
     verdict, since             of the monitor, and the step since when
@@ -39,14 +39,15 @@ from scarce_cxr.training.run_folder import RunFolder, read_looks, read_metrics, 
 RECIPES = Path(__file__).parents[1] / "recipes/small"
 MILD = {"brightness": 0.4, "contrast": 0.4, "jitter_probability": 0.8, "noise": 0.02, "blur": 0}
 VIEWS = {f"views.global_augmentation.{name}": value for name, value in MILD.items()}
-COLD = {"method.first_teacher_temperature": 0.02, "method.teacher_temperature": 0.02}
+COLD = {"method.first_teacher_temperature": 0.01, "method.teacher_temperature": 0.01}
+FOLLOWING = {"method.momentum": 0.9, "method.momentum_shape": "cosine"}
 LOCAL = {"views.local_crops": 4, "views.local_size": 32}
 # Three views of each film's pairs: over 1,000 views of 200 films.
 PAIRS = 3
 
 FROM_PLATEAU = {
     "plateau": {},
-    "plateau + teacher 0.02": COLD,
+    "plateau + teacher 0.01": COLD,
     "plateau + teacher 0.04 fixed": {"method.first_teacher_temperature": 0.04},
     "plateau + teacher 0.04 to 0.07": {"method.first_teacher_temperature": 0.04, "method.teacher_temperature": 0.07},
     "plateau + centre 0.9": {"method.center_momentum": 0.9},
@@ -61,11 +62,17 @@ FROM_PLATEAU = {
     "plateau + nothing frozen": {"method.frozen": 0.0},
     "plateau + batch 128": {"training.batch_size": 128},
     "plateau + koleo": {"method.koleo_weight": 0.1},
-    "plateau + teacher 0.02 + mild views": {**COLD, **VIEWS},
+    "plateau + ema 0.9 cosine": FOLLOWING,
+    "plateau + teacher 0.01 + ema 0.9": {**COLD, **FOLLOWING},
+    "plateau + teacher 0.01 + mild views": {**COLD, **VIEWS},
+    "plateau + teacher 0.01 + mild views + ema 0.9": {**COLD, **VIEWS, **FOLLOWING},
 }
 FROM_OURS = {
     "ours": {},
+    "ours with teacher 0.02": {"method.teacher_temperature": 0.02},
     "ours with teacher 0.04": {"method.teacher_temperature": 0.04},
+    "ours with ema 0.99": {"method.momentum": 0.99},
+    "ours with lr 0.0005": {"optimizer.lr": 5e-4},
     "ours with centre": {"method.centering": "mean"},
     "ours without head norm": {"method.head_norm": False},
     "ours with strong views": {
@@ -75,7 +82,8 @@ FROM_OURS = {
         "views.global_augmentation.blur": 7,
     },
     "ours with local crops": LOCAL,
-    "ours without koleo": {"method.koleo_weight": 0.0},
+    "ours with koleo": {"method.koleo_weight": 0.1},
+    "ours with crop ratios": {"views.global_augmentation.ratio": [0.75, 1.3333]},
 }
 SETTINGS = {
     **{name: ("plateau", overrides) for name, overrides in FROM_PLATEAU.items()},

@@ -15,8 +15,7 @@ from scarce_cxr.views.plans import Views
 # What a recipe says instead of a number, to leave it to the setting's rule.
 AUTO = "auto"
 
-# The share of a run that a teacher's average may reach back over, and the least momentum that is worth the name.
-_LONGEST_AVERAGE = 1 / 4
+# The least momentum that is worth the name.
 _LEAST_MOMENTUM = 0.9
 
 
@@ -137,24 +136,25 @@ def power_of_two(limit: int) -> int:
     return 1 << (limit.bit_length() - 1)
 
 
-def scaled_momentum(momentum: float, batch_size: int) -> Rule:
+def scaled_momentum(momentum: float, batch_size: int, parts: int = 4) -> Rule:
     """The rule for the momentum of a teacher's average, from the value that suits a batch size.
 
     A batch of k times as many films takes momentum ** k, so that the average reaches back over as many films as
     before (the EMA scaling rule: Busbridge et al., "How to Scale Your EMA", NeurIPS 2023, definition 1.2). It reaches
-    back over 1 / (1 - momentum) steps, and may over a quarter of the run at most: of the random start there is then
-    exp(-4) = 2 % left in the end, or exp(-2) = 14 % if half a cosine leads the momentum to 1. It is never below 0.9.
+    back over 1 / (1 - momentum) steps, and may over one of the run's `parts` at most: of the random start there is then
+    exp(-parts) left in the end, or exp(-parts / 2) if half a cosine leads the momentum to 1; with four parts 2 % and
+    14 %. It is never below 0.9.
     """
 
     def rule(facts: Facts) -> Chosen:
         scaled = momentum ** (facts.batch_size / batch_size)
-        window = facts.steps * _LONGEST_AVERAGE
+        window = facts.steps / parts
         bound = 1 - 1 / window
         if min(scaled, bound) < _LEAST_MOMENTUM:
             cause = "so large a batch" if scaled < bound else "so short a run"
             return Chosen(_LEAST_MOMENTUM, f"{_LEAST_MOMENTUM} at least: {cause} would ask for less")
         if bound < scaled:
-            words = f"an average over {window:,.0f} steps, a quarter of the run, to leave the random start behind"
+            words = f"an average over {window:,.0f} steps, 1/{parts} of the run, to leave the random start behind"
             return Chosen(bound, f"{words}; the batch alone asks for {scaled:.6g}, {1 / (1 - scaled):,.0f} steps")
         words = f"{momentum:g} at a batch of {batch_size}, to the power of {facts.batch_size:,} / {batch_size}"
         return Chosen(scaled, f"{words}: as many films in the average")
