@@ -24,6 +24,7 @@ COMMANDS = {
     "monitor": "say whether runs learn or collapse, by what held-out films show; compare them with plain backbones",
     "plateau": "run the recipe on which DINO's loss lay flat, and ours, on the same films, and show the difference",
     "reconstruct": "draw what a run imagines behind the mask",
+    "leak": "show how visible pixels leak behind the mask in a dense encoder, and not in an exact one",
     "schedules": "draw the learning rates of several recipes, and list what decides them",
     "methods": "count what each recipe's method keeps in memory beside the backbone, and compare MoCo with DINO",
     "runs": "list the runs in a folder: state, steps, hours",
@@ -72,7 +73,7 @@ def _call(name: str, arguments: list[str]) -> Result:
     hints = typing.get_type_hints(function)
     # A switch may be typed alone: `--follow` is `--follow=true`.
     switches = {f"--{key}" for key, hint in hints.items() if hint is bool}
-    said = [*arguments[1:], ""]
+    said = [*arguments, ""][1:]
     arguments = [
         f"{argument}=true" if argument in switches and after not in ("true", "false") else argument
         for argument, after in zip(arguments, said, strict=True)

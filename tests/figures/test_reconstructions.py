@@ -30,7 +30,7 @@ def test_what_is_hidden_is_not_used():
     assert np.allclose(painted, rescale_prediction(PREDICTION, other, VISIBLE))
     joined = join_patches(PREDICTION, IMAGE, VISIBLE, 32)
     assert np.allclose(joined, join_patches(PREDICTION, other, VISIBLE, 32))
-    assert np.allclose(composite(painted, IMAGE, VISIBLE), composite(painted, other, VISIBLE))
+    assert np.allclose(composite(painted, IMAGE, VISIBLE, 32), composite(painted, other, VISIBLE, 32))
 
 
 def test_patches_that_were_normalized_are_put_back_where_they_belong():
@@ -47,7 +47,7 @@ def test_patches_that_were_normalized_are_put_back_where_they_belong():
 
 
 def test_the_composite_is_the_film_where_it_was_seen_and_the_prediction_where_not():
-    joined = composite(np.full((96, 96), 2.0), np.ones((96, 96)), VISIBLE)
+    joined = composite(np.full((96, 96), 2.0), np.ones((96, 96)), VISIBLE, 32)
     # In the middle of the masked row, 16 pixels from any visible one (more than five widths of the feather).
     assert joined[48, 48] == pytest.approx(2, abs=1e-3)
     assert joined[4, 4] == pytest.approx(1, abs=1e-3)

@@ -131,10 +131,10 @@ def _sum_up(folder: RunFolder, store: Store) -> Result:
     verdict = state.get("verdict", {})
     facts: dict[str, float | str] = {"steps": state["step"], "minutes": state["seconds"] / 60}
     for name, column, kind in (
-        ("last loss", "loss", "step"),
-        ("held-out masked error", MASKED_ERROR, "watch"),
-        ("films found again", "retrieval", "watch"),
-        ("matched information", "held_out_matched_information", "watch"),
+        ("loss", "loss", "step"),
+        ("masked error", MASKED_ERROR, "watch"),
+        ("found", "retrieval", "watch"),
+        ("matched", "held_out_matched_information", "watch"),
     ):
         _, values = series(rows, column, kind)
         if values:

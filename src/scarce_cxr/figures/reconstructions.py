@@ -8,10 +8,10 @@ from scipy.ndimage import gaussian_filter
 
 from scarce_cxr.figures.grid import film_grid
 
-# Feathering of the composite, in pixels of a film of 224: wide on the mask, so that no seam shows; narrow on the
-# prediction. On smaller films they shrink along, or they would blur away ribs that the network did paint.
-_MASK_SIGMA = 3.0 / 224
-_PREDICTION_SIGMA = 2.0 / 224
+# Feathering of the composite, in pixels of a film of 224 with patches of 32: wide on the mask, so that no seam shows;
+# narrow on the prediction. With smaller films or patches it shrinks, or it would blur away ribs that were painted.
+_MASK_SIGMA, _PREDICTION_SIGMA = 3.0, 2.0
+_FEATHERED_SIDE, _FEATHERED_PATCH = 224, 32
 # What counts as near a masked pixel, as a share of the film's side: a bit less than the patches of the experiments.
 _REACH = 1 / 8
 # How far a film's grey levels are equalised where it is shown.
@@ -109,15 +109,15 @@ def _near(image: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return mean, np.sqrt(near((image - mean) ** 2, seen.var()))
 
 
-def composite(prediction: np.ndarray, image: np.ndarray, visible: np.ndarray) -> np.ndarray:
+def composite(prediction: np.ndarray, image: np.ndarray, visible: np.ndarray, patch: int) -> np.ndarray:
     """The film where it was seen, the (rescaled) prediction where not, with a feathered edge. All (S, S).
 
     Under the feather lies the prediction itself, not the film: no hidden pixel shines through.
     """
-    side = len(image)
-    weight = gaussian_filter(visible.astype(np.float64), _MASK_SIGMA * side)
+    scale = min(len(image) / _FEATHERED_SIDE, patch / _FEATHERED_PATCH)
+    weight = gaussian_filter(visible.astype(np.float64), _MASK_SIGMA * scale)
     known = np.where(visible, image, prediction)
-    return weight * known + (1 - weight) * gaussian_filter(prediction, _PREDICTION_SIGMA * side)
+    return weight * known + (1 - weight) * gaussian_filter(prediction, _PREDICTION_SIGMA * scale)
 
 
 def tone_curve(image: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -187,7 +187,7 @@ def reconstruction_panel(
     for image, prediction, seen in zip(images, predictions, visible, strict=True):
         painted = rescale_prediction(prediction, image, seen)
         masked = np.where(seen, image, np.nan)
-        joined = composite(join_patches(prediction, image, seen, patch), image, seen)
+        joined = composite(join_patches(prediction, image, seen, patch), image, seen, patch)
         shades = tone_curve(image)
         columns.append([shades(picture) for picture in (image, masked, np.where(seen, image, painted), joined)])
     rows = list(zip(*columns, strict=True))

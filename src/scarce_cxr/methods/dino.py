@@ -173,7 +173,7 @@ class DINO(Method):
     automatic: ClassVar = {
         "outputs": prototype_number,
         "teacher_temperature": sharp_temperature,
-        # With targets so cold, a teacher that lags teaches its own random start: it may reach back over ten of 600 steps.
+        # With targets so cold a lagging teacher teaches its own random start: it may reach back ten of 600 steps.
         "momentum": scaled_momentum(0.996, batch_size=512, parts=60),
     }
 

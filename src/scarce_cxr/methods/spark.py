@@ -3,8 +3,9 @@
 Tian et al., "Designing BERT for Convolutional Networks: Sparse and Hierarchical Masked Modeling", ICLR 2023
 (arXiv:2301.03580). The file follows the paper: masking, target and loss (section 3.1, 3.3), then the model.
 
-This is the variant with a dense encoder: the mask is applied to the pixels only, and ordinary convolutions run over the
-holes. Visible pixels then leak into masked positions and batch norm counts the holes; the paper's encoder does neither.
+The paper's model encodes visible patches alone. Beside it stands the original experiments' variant with a dense
+encoder: the mask is applied to the pixels only, and ordinary convolutions run over the holes. Visible pixels then leak
+into masked positions, and batch norm counts the holes.
 """
 
 import math
@@ -14,7 +15,9 @@ import torch
 
 from scarce_cxr.backbones.backbone import Backbone
 from scarce_cxr.errors import ScarceError
-from scarce_cxr.methods.method import Method, Step
+from scarce_cxr.methods.method import Method, Step, refuse_outside
+from scarce_cxr.methods.parts.light_decoder import LightDecoder
+from scarce_cxr.methods.parts.sparse import SparseEncoder
 from scarce_cxr.methods.parts.unet import UNetDecoder
 from scarce_cxr.views.draws import Draws
 from scarce_cxr.views.plans import Views
@@ -43,10 +46,13 @@ def to_patches(images: torch.Tensor, patch: int) -> torch.Tensor:
     return blocks.permute(0, 1, 3, 2, 4).reshape(B, grid * grid, patch * patch)
 
 
-def normalize_patches(patches: torch.Tensor) -> torch.Tensor:
-    """Each patch to zero mean and unit variance (sample variance): (B, L, N) -> (B, L, N)."""
+def normalize_patches(patches: torch.Tensor, variance_floor: float = 0.0) -> torch.Tensor:
+    """Each patch to zero mean and unit variance (sample variance): (B, L, N) -> (B, L, N).
+
+    A variance below the floor counts as the floor, so that flat patches stay flat instead of becoming amplified noise.
+    """
     mean = patches.mean(dim=-1, keepdim=True)
-    variance = patches.var(dim=-1, keepdim=True)
+    variance = patches.var(dim=-1, keepdim=True).clamp_min(variance_floor)
     return (patches - mean) / (variance + _EPSILON).sqrt()
 
 
@@ -55,6 +61,7 @@ def masked_error(
     images: torch.Tensor,
     visible: torch.Tensor,
     target: Literal["patch", "raw"] = "patch",
+    variance_floor: float = 0.0,
 ) -> torch.Tensor:
     """Mean squared error over the pixels of masked patches, in fp32.
 
@@ -64,6 +71,7 @@ def masked_error(
         visible: (B, 1, G, G) bool, True where the encoder saw the patch; patches are S / G pixels wide.
         target: "patch" compares with every patch normalised by its own mean and variance (section 3.3), so that
             predicting the means gives 1 - 1/N; "raw" compares with the pixels as they are.
+        variance_floor: of `normalize_patches`, in the images' units squared; 0 is the paper's target.
 
     Returns:
         Scalar: mean over the pixels of a patch, then over all masked patches of the batch.
@@ -71,7 +79,7 @@ def masked_error(
     patch = images.shape[-1] // visible.shape[-1]
     wanted, given = to_patches(images.float(), patch), to_patches(reconstruction.float(), patch)
     if target == "patch":
-        wanted = normalize_patches(wanted)
+        wanted = normalize_patches(wanted, variance_floor)
     error = ((given - wanted) ** 2).mean(dim=-1)
     masked = ~visible.flatten(1)
     return (error * masked).sum() / masked.sum()
@@ -96,16 +104,24 @@ class SparK(Method):
 
     Args:
         backbone: a convolutional encoder.
-        patch: side of a patch in pixels. Since the mask touches pixels only, the encoder's strides do not bind it.
+        patch: side of a patch in pixels. Where the mask touches pixels only (`dense`), the encoder's strides do not
+            bind it; the paper's masks are made of whole positions of the deepest map.
         mask_ratio: share of patches that are masked, in (0, 1).
         target: what the decoder paints: "patch" normalises every patch by itself, "raw" leaves the pixels alone.
-        decoder_width: channels of the decoder at the encoder's resolutions.
+        decoder_width: channels of the decoder at the encoder's resolutions (`dense`), or of its deepest map, halving
+            with every step up (768 in the paper).
         skips: let the decoder see the encoder's finer maps as well as the deepest.
-        stem_skip: let it see the stem's map of half the image's side too: on small views ribs are finer than stride 4.
+        stem_skip: let it see the stem's map of half the image's side too: on small views ribs are finer than stride 4;
+            `dense` only.
+        execution: how the encoder treats the mask. "dense": on the pixels only. "masked" and "blocks" are both the
+            paper's: no masked position ever holds a value, and batch norm counts visible positions alone. "masked"
+            computes everything and sets the rest to zero, "blocks" computes visible patches only.
+        variance_floor: least variance that a patch of the target is divided by, where the store's pixels have variance
+            1; 0 is the paper's target, in which flat patches (black borders) become amplified noise.
 
     Raises:
-        ScarceError: the backbone is no convolutional network or has no such stem, or patch and ratio leave nothing to
-            do.
+        ScarceError: the backbone is no convolutional network, or has no such stem or no sparse form, or patch and ratio
+            leave nothing to do.
     """
 
     def __init__(
@@ -117,6 +133,8 @@ class SparK(Method):
         decoder_width: int = 256,
         skips: bool = True,
         stem_skip: bool = False,
+        execution: Literal["dense", "masked", "blocks"] = "dense",
+        variance_floor: float = 0.0,
     ) -> None:
         super().__init__()
         strides = backbone.strides
@@ -133,14 +151,31 @@ class SparK(Method):
         if stem_skip and backbone.stem_channels is None:
             got = f"backbone.name = {backbone.settings.name} with method.stem_skip"
             raise ScarceError("a backbone with a feature map at stride 2", got, "leave method.stem_skip off")
-        self.backbone, self.stem_skip = backbone, stem_skip
-        self.patch, self.mask_ratio, self.target = patch, mask_ratio, target
-        stem_channels = backbone.stem_channels if stem_skip else 0
-        self.decoder = UNetDecoder(backbone.channels, strides[0], decoder_width, skips, stem_channels)
+        if stem_skip and execution != "dense":
+            got = f"method.stem_skip with method.execution = {execution}"
+            raise ScarceError("maps from stride 4 on in the paper's decoder", got, "leave method.stem_skip off")
+        refuse_outside(0, variance_floor=variance_floor)
+        self.backbone, self.stem_skip, self.execution = backbone, stem_skip, execution
+        self.patch, self.mask_ratio = patch, mask_ratio
+        self.target, self.variance_floor = target, variance_floor
+        if execution == "dense":
+            stem_channels = backbone.stem_channels if stem_skip else 0
+            self.decoder = UNetDecoder(backbone.channels, strides[0], decoder_width, skips, stem_channels)
+        else:
+            # Refuses a backbone without a sparse form before anything runs.
+            SparseEncoder(backbone, execution)
+            self.decoder = LightDecoder(backbone.channels, strides[-1], decoder_width, skips)
 
     def check(self, size: int) -> None:
         """Raises ScarceError unless views of this side are cut evenly by patches and strides, with some masked."""
-        unit = math.lcm(self.patch, self.backbone.strides[-1])
+        stride = self.backbone.strides[-1]
+        if self.execution != "dense" and self.patch % stride:
+            raise ScarceError(
+                f"patches of whole positions of the deepest map, which are {stride} pixels wide",
+                f"method.patch = {self.patch} with method.execution = {self.execution}",
+                f"choose {stride} or a multiple of it, or method.execution = dense",
+            )
+        unit = math.lcm(self.patch, stride)
         count = (size // self.patch) ** 2
         if size % unit or round(count * (1 - self.mask_ratio)) in (0, count):
             fitting = [unit * max(1 + (unit == self.patch), size // unit + i) for i in (0, 1)]
@@ -154,22 +189,27 @@ class SparK(Method):
         (images,), (clean,) = views.crops, views.clean
         visible = self._draw_visible(images, views.draws)
         reconstruction = self._paint(images, visible)
-        return Step(masked_error(reconstruction, clean, visible, self.target), {})
+        return Step(self._error(reconstruction, clean, visible), {})
 
     @torch.no_grad()
     def reconstruct(self, images: torch.Tensor, draws: Draws) -> Reconstruction:
         """Masks normalised images (B, 1, S, S) by the draws and paints what is missing, in the current mode."""
         visible = self._draw_visible(images, draws)
         prediction = self._paint(images, visible).float()
-        error = masked_error(prediction, images, visible, self.target)
+        error = self._error(prediction, images, visible)
         return Reconstruction(self._to_pixels(visible), prediction, error)
 
     def _draw_visible(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
         return draw_visible(draws, images.shape[-1] // self.patch, self.mask_ratio, images.device)
 
+    def _error(self, reconstruction: torch.Tensor, images: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        return masked_error(reconstruction, images, visible, self.target, self.variance_floor)
+
     def _to_pixels(self, visible: torch.Tensor) -> torch.Tensor:
         return visible.repeat_interleave(self.patch, dim=2).repeat_interleave(self.patch, dim=3)
 
     def _paint(self, images: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-        maps = self.backbone.maps(images * self._to_pixels(visible), stem=self.stem_skip)
-        return self.decoder(maps)
+        if self.execution == "dense":
+            return self.decoder(self.backbone.maps(images * self._to_pixels(visible), stem=self.stem_skip))
+        # Made anew each time: kept beside the backbone, it would still hold the old one where that is exchanged.
+        return self.decoder(SparseEncoder(self.backbone, self.execution).maps(images, visible))
