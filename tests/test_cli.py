@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from scarce_cxr.cli import COMMANDS, main
+from scarce_cxr.results import Result
 
 RECIPE = ["--config", "small/spark", "--training.accelerator", "cpu", "--training.batch_size", "8"]
 TINY = [*RECIPE, "--views.size", "64", "--method.decoder_width", "8"]
@@ -117,3 +118,17 @@ def test_doctor_names_torch_and_the_decoders(capsys):
     said = {row["what"]: row["is"] for row in rows}
     assert said["torch"]
     assert said["decoder for PNG"] == "yes"
+
+
+def test_words_before_the_options_make_a_list_and_a_switch_may_be_typed_alone(monkeypatch):
+    seen = {}
+
+    def monitor(runs: list[str], size: int = 1, follow: bool = False) -> Result:
+        seen.update(runs=runs, size=size, follow=follow)
+        return Result()
+
+    monkeypatch.setattr("scarce_cxr.commands.monitor.monitor", monitor)
+    assert main(["monitor", "first", "second", "--follow", "--size", "3"]) == 0
+    assert seen == {"runs": ["first", "second"], "size": 3, "follow": True}
+    assert main(["monitor", "first", "--follow", "false"]) == 0
+    assert seen == {"runs": ["first"], "size": 1, "follow": False}

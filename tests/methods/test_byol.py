@@ -77,3 +77,11 @@ def test_a_transformer_is_accepted(make_views):
     method = make_method("test_vit")
     method.check(32)
     method(make_views(32, 32, count=4)).loss.backward()
+
+
+def test_a_norm_behind_the_projector_takes_away_what_all_films_have_in_common():
+    method = make_method(projection_norm=True)
+    features = 100 + torch.randn(64, method.backbone.features, generator=torch.Generator().manual_seed(0))
+    projections = method.project(features)
+    assert torch.allclose(projections.mean(dim=0), torch.zeros(8), atol=1e-5)
+    assert torch.allclose(projections.var(dim=0, correction=0), torch.ones(8), atol=1e-3)

@@ -40,6 +40,9 @@ class BYOL(Method):
             speaks against making all films alike.
         stop_gradient: take targets from the average, which no gradient reaches; without it they come from the online
             network itself, and the gradient flows through them too.
+        projection_norm: batch norm without gains behind the projector (as Chen and He, "Exploring Simple Siamese
+            Representation Learning", CVPR 2021, section 3). Radiographs have most of a projection in common: without
+            it, predicting the average film already gives a cosine near 1.
     """
 
     automatic: ClassVar = {"momentum": scaled_momentum(0.99, batch_size=256)}
@@ -52,6 +55,7 @@ class BYOL(Method):
         momentum: float | Literal["auto"] = 0.996,
         predictor: bool = True,
         stop_gradient: bool = True,
+        projection_norm: bool = False,
     ) -> None:
         super().__init__()
         refuse_outside(1, hidden=hidden, width=width)
@@ -59,6 +63,8 @@ class BYOL(Method):
         self.momentum = momentum
         self.backbone = backbone
         self.projector = projector([backbone.features, hidden, width], norm=True)
+        if projection_norm:
+            self.projector.append(nn.BatchNorm1d(width, affine=False))
         self.predictor = projector([width, hidden, width], norm=True) if predictor else nn.Identity()
         self.teacher = Teacher(self._online()) if stop_gradient else None
 
