@@ -124,6 +124,7 @@ def test_words_before_the_options_make_a_list_and_a_switch_may_be_typed_alone(mo
     seen = {}
 
     def monitor(runs: list[str], size: int = 1, follow: bool = False) -> Result:
+        """Remembers what it was called with."""
         seen.update(runs=runs, size=size, follow=follow)
         return Result()
 
