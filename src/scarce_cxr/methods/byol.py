@@ -45,7 +45,7 @@ class BYOL(Method):
             it, predicting the average film already gives a cosine near 1.
     """
 
-    automatic: ClassVar = {"momentum": scaled_momentum(0.99, batch_size=256)}
+    automatic: ClassVar = {"momentum": scaled_momentum(0.99, batch_size=256, parts=20)}
 
     def __init__(
         self,
