@@ -7,9 +7,9 @@ from scarce_cxr.backbones.backbone import Backbone, BackboneSettings
 from scarce_cxr.commands.monitor import monitor
 from scarce_cxr.commands.plateau import plateau
 from scarce_cxr.errors import ScarceError
-from scarce_cxr.images.splits import held_out
+from scarce_cxr.images.splits import held_out, patients_of
 from scarce_cxr.images.store import Store
-from scarce_cxr.monitor.retrieval import measure_retrieval
+from scarce_cxr.monitor.retrieval import encode_in_batches, evaluation_views, retrieval
 from scarce_cxr.training.run_folder import Metrics, RunFolder
 
 BEHIND = {"held_out_films": 200, "held_out_patients": 120, "retrieval_among": 100}
@@ -56,7 +56,8 @@ def test_a_plain_backbone_is_measured_on_held_out_patients(small_store, tmp_path
     films = np.flatnonzero(held_out(store.table, 0.2))
     torch.manual_seed(0)
     backbone = Backbone(BackboneSettings("test_resnet")).eval()
-    found = measure_retrieval(store, films, backbone, 32, films_per_draw=5)
+    views = [encode_in_batches(backbone, view) for view in evaluation_views(store, films, 32)]
+    found = retrieval(*views, patients_of(store.table.iloc[films]).astype(str), films_per_draw=5)
     assert result.tables[0].rows[0][1] == pytest.approx(found.top1, abs=5e-4)
     with pytest.raises(ScarceError, match="--store"):
         monitor(["test_resnet"])

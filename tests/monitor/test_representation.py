@@ -10,12 +10,13 @@ from torch import nn
 
 from scarce_cxr.backbones.backbone import Backbone, BackboneSettings
 from scarce_cxr.commands.pretrain import train
+from scarce_cxr.images.splits import patients_of
 from scarce_cxr.images.store import Store
 from scarce_cxr.methods.dino import DINO, collapse_numbers, distillation_loss
 from scarce_cxr.methods.method import Method, Step
 from scarce_cxr.monitor.measures import embedding_measures
 from scarce_cxr.monitor.representation import RepresentationWatch, measure
-from scarce_cxr.monitor.retrieval import evaluation_views, measure_retrieval
+from scarce_cxr.monitor.retrieval import evaluation_views, retrieval
 from scarce_cxr.training.durations import Duration
 from scarce_cxr.training.recipe import Recipe, TrainingSettings, WatchSettings
 from scarce_cxr.training.run_folder import RunFolder, read_looks
@@ -57,7 +58,8 @@ def test_numbers_are_those_of_the_pure_measures(small_store):
     assert {name: numbers[f"feature_{name}"] for name in wanted} == wanted
     wanted = embedding_measures(first.flatten(1)[:, :10])
     assert {name: numbers[f"projection_{name}"] for name in wanted} == wanted
-    found = measure_retrieval(store, FILMS, lambda views: views.flatten(1), 32, films_per_draw=48)
+    patients = patients_of(store.table).astype(str)
+    found = retrieval(*(view.flatten(1) for view in evaluation_views(store, FILMS, 32)), patients, films_per_draw=48)
     assert (numbers["retrieval"], numbers["retrieval_low"], numbers["retrieval_high"]) == found[:3]
     assert (numbers["held_out_films"], numbers["held_out_patients"], numbers["held_out_views"]) == (48, 24, 96)
     assert "held_out_matched_information" not in numbers
