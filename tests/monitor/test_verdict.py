@@ -209,7 +209,7 @@ def test_uniform_teachers_have_no_image_information():
     numbers = held_out(1e-3 * draw(2, 100, 64), 1e-2 * draw(2, 100, 64))
     found = judge(run_of(*[numbers] * 5), warmup=100)
     assert (found.name, found.is_collapse) == ("no image information", True)
-    assert "teacher_temperature to 0.02" in found.advice[0]
+    assert "teacher_temperature to 0.01" in found.advice[0]
 
 
 def test_teachers_that_know_their_films_are_healthy():
