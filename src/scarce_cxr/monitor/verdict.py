@@ -177,6 +177,23 @@ SIGNS = (
         f" {{held_out_mean_teacher_entropy:.3f}} nats, below {TWO_PROTOTYPES:.2f}",
         _BALANCED_PROTOTYPES,
     ),
+    # Before the projections, which it gathers in one place too: what is wrong are the targets.
+    Sign(
+        NO_IMAGE_INFORMATION,
+        ("held_out_matched_information_high",),
+        lambda now, _: now["held_out_matched_information_high"] < INFORMATION,
+        5,
+        "the student knows no more of a film than of the average film: matched information is at most"
+        f" {{held_out_matched_information_high:.3f}} nats, below {INFORMATION:g}",
+        (
+            "set method.teacher_temperature to 0.01, and method.first_teacher_temperature no higher: a film's share of"
+            " its own target falls with 1/T^2",
+            "let the teacher follow: method.momentum of 0.9 to 0.95 in a run of some hundred steps",
+            "make the views milder: brightness and contrast 0.4, noise 0.02, crops of at least 0.4",
+            "set method.head_norm to true",
+            "then set method.centering to sinkhorn, to keep all prototypes in use; alone it cures nothing",
+        ),
+    ),
     Sign(
         ONE_PROTOTYPE,
         ("projection_std_ratio",),
@@ -194,22 +211,6 @@ SIGNS = (
         "all films' features point the same way: their spread is {feature_std_ratio:.4f} of a sphere's,"
         f" below {FEATURE_SPREAD:g}",
         (*_CALMER, "lower optimizer.weight_decay"),
-    ),
-    Sign(
-        NO_IMAGE_INFORMATION,
-        ("held_out_matched_information_high",),
-        lambda now, _: now["held_out_matched_information_high"] < INFORMATION,
-        5,
-        "the student knows no more of a film than of the average film: matched information is at most"
-        f" {{held_out_matched_information_high:.3f}} nats, below {INFORMATION:g}",
-        (
-            "set method.teacher_temperature to 0.01, and method.first_teacher_temperature no higher: a film's share of"
-            " its own target falls with 1/T^2",
-            "let the teacher follow: method.momentum of 0.9 to 0.95 in a run of some hundred steps",
-            "make the views milder: brightness and contrast 0.4, noise 0.02, crops of at least 0.4",
-            "set method.head_norm to true",
-            "then set method.centering to sinkhorn, to keep all prototypes in use; alone it cures nothing",
-        ),
     ),
     Sign(
         DIMENSIONAL_COLLAPSE,
