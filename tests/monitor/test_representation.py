@@ -10,7 +10,7 @@ from torch import nn
 
 from scarce_cxr.backbones.backbone import Backbone, BackboneSettings
 from scarce_cxr.commands.pretrain import train
-from scarce_cxr.images.splits import patients_of
+from scarce_cxr.images.splits import held_out, patients_of
 from scarce_cxr.images.store import Store
 from scarce_cxr.methods.dino import DINO, collapse_numbers, distillation_loss
 from scarce_cxr.methods.method import Method, Step
@@ -91,7 +91,7 @@ def test_looking_leaves_no_trace(small_store, tmp_path):
     assert (tmp_path / "figures/collapse.png").is_file()
 
 
-def run_pixels(store, folder, blind: bool, on_collapse: str):
+def run_pixels(store, folder, blind: bool, on_collapse: str, fraction: float = 0.3, films: int = 256):
     recipe = Recipe(
         method=partial(Pixels, blind=blind),
         views=OneView(32),
@@ -99,7 +99,7 @@ def run_pixels(store, folder, blind: bool, on_collapse: str):
         training=TrainingSettings(
             8, duration=Duration(40, "steps"), warmup=Duration(2, "steps"), accelerator="cpu", precision="fp32"
         ),
-        watch=WatchSettings(0.3, Duration(3, "steps"), on_collapse=on_collapse, price_per_hour=1.25),
+        watch=WatchSettings(fraction, Duration(3, "steps"), films, on_collapse=on_collapse, price_per_hour=1.25),
     )
     folder.mkdir()
     (folder / "recipe.yaml").write_text("")
@@ -123,3 +123,11 @@ def test_a_collapse_is_named_at_its_third_look_and_stops_the_run_only_if_asked(s
     healthy = run_pixels(small_store, tmp_path / "healthy", blind=False, on_collapse="stop")
     assert healthy.exit_code == 0
     assert RunFolder(tmp_path / "healthy").read_state()["verdict"]["name"] == "healthy"
+
+
+def test_a_run_with_a_single_held_out_film_is_summed_up_without_the_measures_that_need_more(small_store, tmp_path):
+    store = Store.open(small_store)
+    fraction = next(f / 1000 for f in range(1, 1000) if held_out(store.table, f / 1000).any())
+    result = run_pixels(small_store, tmp_path / "run", blind=False, on_collapse="stop", fraction=fraction, films=1)
+    assert result.exit_code == 0
+    assert "verdict" not in result.tables[0].columns

@@ -142,10 +142,12 @@ def _sum_up(folder: RunFolder, store: Store) -> Result:
     if verdict:
         facts["verdict"] = verdict["name"]
     note = f"{state['films']:,} films trained on; {state['held_out']:,} held out, by patient"
-    _, measured = series(rows, "held_out_films", "watch")
-    if measured:
-        _, among = series(rows, "retrieval_among", "watch")
-        note += f", {measured[-1]:,.0f} of them measured; found again among {among[-1]:.0f}"
+    for words, column in (
+        (", {:,.0f} of them measured", "held_out_films"),
+        ("; found among {:.0f}", "retrieval_among"),
+    ):
+        _, values = series(rows, column, "watch")
+        note += words.format(values[-1]) if values else ""
     table = Table(f"Run {folder.path.name}", list(facts), [list(facts.values())], note)
     draw_curves(folder)
     page = write_page(folder, store.path)
