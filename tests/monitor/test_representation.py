@@ -90,6 +90,9 @@ def test_matched_information_is_that_of_the_loss_on_all_views_at_once(small_stor
     assert numbers["held_out_matched_information"] == pytest.approx(float(wanted["matched_information"]), abs=1e-4)
     assert numbers["held_out_mean_teacher_entropy"] == pytest.approx(float(wanted["mean_teacher_entropy"]), abs=1e-4)
     assert numbers["held_out_matched_information_low"] <= numbers["held_out_matched_information"]
+    with torch.no_grad():
+        plain = (method.teacher(crops)[0] / method.teacher_temperature).softmax(dim=-1).mean(dim=(0, 1))
+    assert numbers["held_out_plain_entropy"] == pytest.approx(float(torch.special.entr(plain).sum()), abs=1e-4)
 
 
 def test_looking_leaves_no_trace(small_store, tmp_path):

@@ -7,7 +7,7 @@ et al., "SwAV", NeurIPS 2020, section 3.1) and KoLeo (Sablayrolles et al., "Spre
 ICLR 2019), both as DINOv2 (arXiv:2304.07193, section 4) uses them.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -94,6 +94,21 @@ def collapse_numbers(targets: torch.Tensor, cross_entropy: torch.Tensor) -> dict
         "kl": cross_entropy.detach() - teacher_entropy,
         "matched_information": mean_entropy - cross_entropy.detach(),
     }
+
+
+class Assigned(NamedTuple):
+    """What is said of V views of B films over K prototypes.
+
+    Attributes:
+        targets: the teacher's distributions (V, B, K), centred or balanced.
+        logits: the student's logits (V, B, K).
+        plain: the teacher's distributions (V, B, K), neither centred nor balanced: few prototypes show here, whatever
+            balances.
+    """
+
+    targets: torch.Tensor
+    logits: torch.Tensor
+    plain: torch.Tensor
 
 
 class Network(nn.Module):
@@ -254,14 +269,21 @@ class DINO(Method):
         return self.teacher.module.projector(features)
 
     @torch.no_grad()
-    def assign(self, crops: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Global views of B films -> the teacher's distributions and the student's logits, (V, B, K) each."""
-        # A batch at a time through the networks, but all films together where the teacher balances its prototypes.
+    def assign(self, crops: list[torch.Tensor], features: list[torch.Tensor]) -> Assigned:
+        """What student and teacher say of global views of B films.
+
+        Args:
+            crops: V views, (B, 1, S, S) each.
+            features: what `backbone`, the teacher's, makes of them: (B, features) each.
+        """
+        # A batch at a time through the network, but all films together where the teacher balances its prototypes.
         batches = list(zip(*(crop.split(_ASSIGNED) for crop in crops), strict=True))
         logits = torch.cat([self.student(list(batch))[0] for batch in batches], dim=1)
-        teacher_logits = torch.cat([self.teacher(list(batch))[0] for batch in batches], dim=1)
+        head = self.teacher.module
+        teacher_logits = torch.stack([head.prototypes(head.projector(view)) for view in features])
         # One process alone may look: nothing is gathered.
-        return self._distribute(teacher_logits), logits
+        plain = (teacher_logits.float() / self.teacher_temperature).softmax(dim=-1)
+        return Assigned(self._distribute(teacher_logits), logits, plain)
 
     def before_update(self) -> None:
         if self.progress < self.frozen:

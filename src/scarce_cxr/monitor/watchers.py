@@ -12,6 +12,7 @@ from scarce_cxr.images.store import Store
 from scarce_cxr.methods.method import Method
 from scarce_cxr.monitor.reconstruction import MASKED_ERROR, ReconstructionWatch
 from scarce_cxr.monitor.representation import RepresentationWatch
+from scarce_cxr.monitor.sparing import SparingFigure
 from scarce_cxr.training.loop import Watcher
 from scarce_cxr.training.recipe import Recipe
 from scarce_cxr.training.run_folder import RunFolder, read_metrics, series
@@ -53,15 +54,18 @@ def make_watchers(method: Method, store: Store, films: np.ndarray, recipe: Recip
 
 
 class CurvesWatch(Watcher):
-    """Draws the run's curves anew at every look."""
+    """Draws the run's curves."""
 
     def __init__(self, run: RunFolder) -> None:
-        self.run = run
+        self.figure = SparingFigure(lambda: draw_curves(run))
 
     def look(self, method: Method, step: int) -> dict[str, float]:
         """Draws `figures/curves.png`; measures nothing."""
-        draw_curves(self.run)
+        self.figure.due()
         return {}
+
+    def finish(self) -> None:
+        self.figure.finish()
 
 
 def draw_curves(run: RunFolder) -> Path | None:

@@ -31,6 +31,9 @@ class Watcher(ABC):
         """Why, after the last look, the run should end here; empty if it should go on."""
         return ""
 
+    def finish(self) -> None:  # noqa: B027 (most have nothing left to do)
+        """Called once the loop ends, at the course's end or before: what was put off is done now."""
+
 
 @dataclass
 class Counters:
@@ -117,68 +120,78 @@ def fit(
     """
     # Kept in the groups, so that a resumed optimizer still knows the full rate.
     rates = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
-    if counters.step == 0:
-        _watch(watchers, method, 0, write)
-    meter = _Meter(counters, loader)
-    method.train()
-    with _stop_requested() as stopped, progress.bar("training", course.total, "steps") as advance:
-        advance(counters.step)
-        for step, micro, views in loader.batches(counters.step, course.total):
-            if micro == 0:
-                # Whatever a method draws by itself (drop path) is a function of seed and step too.
-                torch.manual_seed(_step_seed(loader, step))
-                loss_of_step = torch.zeros((), device=fabric.device)
-                factor = warmup_cosine(step, course.warmup, course.total)
-                for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate * factor
+    with _finishing(watchers):
+        if counters.step == 0:
+            _watch(watchers, method, 0, write)
+        meter = _Meter(counters, loader)
+        method.train()
+        with _stop_requested() as stopped, progress.bar("training", course.total, "steps") as advance:
+            advance(counters.step)
+            for step, micro, views in loader.batches(counters.step, course.total):
+                if micro == 0:
+                    # Whatever a method draws by itself (drop path) is a function of seed and step too.
+                    torch.manual_seed(_step_seed(loader, step))
+                    loss_of_step = torch.zeros((), device=fabric.device)
+                    factor = warmup_cosine(step, course.warmup, course.total)
+                    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                        group["lr"] = rate * factor
 
-            last_micro = micro == loader.accumulate - 1
-            with fabric.no_backward_sync(forward, enabled=not last_micro):
-                loss, numbers = forward(views)
-                fabric.backward(loss / loader.accumulate)
-            loss_of_step += loss.detach() / loader.accumulate
-            if not last_micro:
-                continue
+                last_micro = micro == loader.accumulate - 1
+                with fabric.no_backward_sync(forward, enabled=not last_micro):
+                    loss, numbers = forward(views)
+                    fabric.backward(loss / loader.accumulate)
+                loss_of_step += loss.detach() / loader.accumulate
+                if not last_micro:
+                    continue
 
-            method.before_update()
-            norm = fabric.clip_gradients(forward, optimizer, max_norm=clip or math.inf, error_if_nonfinite=False)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            counters.step = done = step + 1
-            method.after_step(done / course.total)
-            meter.add(loss_of_step)
+                method.before_update()
+                norm = fabric.clip_gradients(forward, optimizer, max_norm=clip or math.inf, error_if_nonfinite=False)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                counters.step = done = step + 1
+                method.after_step(done / course.total)
+                meter.add(loss_of_step)
 
-            stopping = stopped()
-            saving = _due(done, course.save_every) or _due(done, course.keep_every)
-            saving = saving or stopping or done == course.total
-            if _due(done, course.log_every) or saving:
-                row = {"loss": loss_of_step.item(), "lr": optimizer.param_groups[0]["lr"], "grad_norm": norm.item()}
-                row |= {name: float(value) for name, value in numbers.items()} | meter.rates(loader.batch_size)
-                if not math.isfinite(row["loss"] + row["grad_norm"]):
-                    raise ScarceError(
-                        "a finite loss and gradient",
-                        f"loss {row['loss']} and gradient norm {row['grad_norm']} at step {done}",
-                        "lower optimizer.lr, lengthen training.warmup or set training.clip; "
-                        "the last checkpoint is from before",
-                    )
-                write("step", done, row)
-                advance(0, _note(row))
-            if done % loader.steps_per_epoch == 0:
-                write("epoch", done, meter.close_epoch())
-            reason = ""
-            if _due(done, course.watch_every) or done == course.total:
-                reason = _watch(watchers, method, done, write)
-                meter.begin_interval()
-            if saving or reason:
-                meter.settle()
-                save(counters, _due(done, course.keep_every))
-                meter.begin_interval()
-            advance(1)
-            if done < course.total:
-                if reason:
-                    raise Collapsed(done, reason)
-                if stopping:
-                    raise Interrupted(done)
+                stopping = stopped()
+                saving = _due(done, course.save_every) or _due(done, course.keep_every)
+                saving = saving or stopping or done == course.total
+                if _due(done, course.log_every) or saving:
+                    row = {"loss": loss_of_step.item(), "lr": optimizer.param_groups[0]["lr"], "grad_norm": norm.item()}
+                    row |= {name: float(value) for name, value in numbers.items()} | meter.rates(loader.batch_size)
+                    if not math.isfinite(row["loss"] + row["grad_norm"]):
+                        raise ScarceError(
+                            "a finite loss and gradient",
+                            f"loss {row['loss']} and gradient norm {row['grad_norm']} at step {done}",
+                            "lower optimizer.lr, lengthen training.warmup or set training.clip; "
+                            "the last checkpoint is from before",
+                        )
+                    write("step", done, row)
+                    advance(0, _note(row))
+                if done % loader.steps_per_epoch == 0:
+                    write("epoch", done, meter.close_epoch())
+                reason = ""
+                if _due(done, course.watch_every) or done == course.total:
+                    reason = _watch(watchers, method, done, write)
+                    meter.begin_interval()
+                if saving or reason:
+                    meter.settle()
+                    save(counters, _due(done, course.keep_every))
+                    meter.begin_interval()
+                advance(1)
+                if done < course.total:
+                    if reason:
+                        raise Collapsed(done, reason)
+                    if stopping:
+                        raise Interrupted(done)
+
+
+@contextmanager
+def _finishing(watchers: Sequence[Watcher]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for watcher in watchers:
+            watcher.finish()
 
 
 def _note(row: dict[str, float]) -> str:
