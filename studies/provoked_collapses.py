@@ -72,7 +72,7 @@ def one(store: Store, out: Path, name: str, steps: int) -> dict:
     base, overrides, expected = SETTINGS[name]
     overrides = {**overrides, "training.duration": f"{steps} steps", "watch.every": "10 steps"}
     recipes = recipe_parser()
-    options = [f"--{key}={json.dumps(value)}" for key, value in overrides.items()]
+    options = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in overrides.items()]
     recipe, text = settle(recipes, recipes.parse_args(["--config", str(RECIPES / f"{base}.yaml"), *options]))
     run = RunFolder(out / name.replace(" ", "_").replace(",", ""))
     if run.read_state().get("state") != "finished":

@@ -69,6 +69,10 @@ class BarlowTwins(Method):
     def project(self, features: torch.Tensor) -> torch.Tensor:
         return self.projector(features)
 
+    def correlate(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """`cross_correlation` (D, D) of the projections of two views' features, (B, features) each."""
+        return cross_correlation(self.projector(first), self.projector(second))
+
     def forward(self, views: Views) -> Step:
         # One pass a view: batch norm sees the views apart, as in the paper.
         first, second = (gather(self.projector(self.backbone(images))) for images in two_views(views))

@@ -67,7 +67,8 @@ class Method(nn.Module):
 
     It knows no loop, logger or optimizer. What survives pretraining is its attribute `backbone`. A method that can
     draw what it imagines also offers `reconstruct(images, draws)`; one that gives films to prototypes offers
-    `assign(crops, features)` -> `dino.Assigned`. Watchers look for the ability, not for a name.
+    `assign(crops, features)` -> `dino.Assigned`; one that decorrelates, `correlate(first, second)`. Watchers look for
+    the ability, not for a name.
 
     What a step changes beside the weights (queues, centres, averages) changes in training mode only, so that whoever
     looks in evaluation mode leaves no trace.

@@ -10,6 +10,7 @@ from scarce_cxr.figures.curves import run_curves
 from scarce_cxr.figures.views import Group, views_panel
 from scarce_cxr.images.store import Store
 from scarce_cxr.methods.method import Method
+from scarce_cxr.monitor.correlation import CorrelationWatch
 from scarce_cxr.monitor.reconstruction import MASKED_ERROR, ReconstructionWatch
 from scarce_cxr.monitor.representation import RepresentationWatch
 from scarce_cxr.monitor.sparing import SparingFigure
@@ -49,6 +50,8 @@ def make_watchers(method: Method, store: Store, films: np.ndarray, recipe: Recip
     if len(taken) > 1:
         _, warmup = recipe.training.check(len(store) - len(films))
         watchers.append(RepresentationWatch(store, taken, recipe.views.size, recipe.watch, run, warmup))
+    if len(taken) > 1 and hasattr(method, "correlate"):
+        watchers.append(CorrelationWatch(store, taken, recipe.views.size, run))
     watchers.append(CurvesWatch(run))
     return watchers
 
