@@ -5,7 +5,8 @@
 Each is timed forward and backward in training mode, channels last: `plain` sees whole images and is the backbone as it
 is, `masked` and `blocks` are the two executions of `SparseEncoder` on images of which 60 % is masked. Prints the median
 and the shortest time, what each keeps for the backward pass (unique storages, without the weights), the ratios, and
-where tiles cost more than their share of the positions.
+where tiles cost more than their share of the positions. With --memory instead: what a whole step of recipes/spark.yaml
+keeps at its batch of 256, computed from the bytes measured at --batch and twice that.
 """
 
 import argparse
@@ -13,10 +14,18 @@ import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from scarce_cxr.backbones.backbone import Backbone, BackboneSettings
+from scarce_cxr.commands.recipes import find_recipe
 from scarce_cxr.methods.parts.sparse import SparseEncoder
+from scarce_cxr.training.automatic import resolve
+from scarce_cxr.training.memory import BYTES, bytes_saved, measure_memory
+from scarce_cxr.training.pretrain import build_method
+from scarce_cxr.training.recipe import recipe_parser, settle
+from scarce_cxr.views.draws import Draws
+from scarce_cxr.views.plans import Normalization
 
 
 def main() -> None:
@@ -28,7 +37,12 @@ def main() -> None:
     parser.add_argument("--mask-ratio", type=float, default=0.6)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--bf16", action="store_true", help="under autocast")
+    parser.add_argument("--memory", action="store_true", help="compute a whole step's memory at batch 256 instead")
     arguments = parser.parse_args()
+    if arguments.memory:
+        for recipe in ("spark", "reference/spark"):
+            step_memory(recipe, arguments.batch, 22)
+        return
     torch.manual_seed(0)
     backbone = Backbone(BackboneSettings(arguments.backbone))
     backbone = backbone.to(arguments.device, memory_format=torch.channels_last)
@@ -48,7 +62,7 @@ def main() -> None:
         with torch.autocast(arguments.device, torch.bfloat16, enabled=arguments.bf16):
             return sum(map_.float().square().mean() for map_ in encoders[name]())
 
-    kept = {name: bytes_kept(lambda name=name: forward(name), backbone) for name in encoders}
+    kept = {name: bytes_saved(lambda name=name: forward(name), backbone) for name in encoders}
     seconds = {name: [] for name in encoders}
     for round_ in range(arguments.rounds + 1):
         for name in encoders:
@@ -81,21 +95,35 @@ def main() -> None:
         print(f"    stride {stride:2d}: a 3 x 3 kernel gathers {share:.2f} times a tile of {side} x {side}")
 
 
-def bytes_kept(forward: Callable[[], torch.Tensor], backbone: Backbone) -> int:
-    """Of the storages that autograd keeps for the backward pass, without those of parameters and buffers."""
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*backbone.parameters(), *backbone.buffers())}
-    storages = {}
+def step_memory(recipe: str, batch: int, limit: float) -> None:
+    """Prints what a whole step of a recipe needs at its own batch, computed from bytes measured at a small one."""
+    parser = recipe_parser()
+    config = parser.parse_args(["--config", str(find_recipe(recipe))])
+    resolve(config, 100_000)
+    settings, _ = settle(parser, config)
+    method = build_method(settings).train().to(memory_format=torch.channels_last)
+    store_numbers = Normalization(0.5, 0.25)
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    def saved(films: int) -> int:
+        pixels = torch.randint(0, 256, (films, 256, 256), dtype=torch.uint8)
+        views = settings.views(pixels, Draws(0, 0, np.arange(films)), store_numbers)
+        with torch.autocast("cpu", torch.bfloat16):
+            return bytes_saved(lambda: method(views).loss, method)
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = forward()
-    del loss
-    return sum(storages.values())
+    small, large = saved(batch), saved(2 * batch)
+    each = (large - small) / batch
+    fixed = small - batch * each
+    memory = measure_memory(method, settings.optimizer)
+    weights = BYTES * (memory.backbone + memory.heads)
+    constant = 2 * weights + BYTES * (memory.optimizer + memory.statistics) + fixed
+    films = settings.training.batch_size
+    total = constant + films * each
+    print(
+        f"{recipe}: {each / 2**20:.1f} MiB an image kept for backward (bf16 autocast, from batches of {batch} and "
+        f"{2 * batch}); weights, gradients, optimizer and what does not grow {constant / 2**30:.2f} GiB; at its batch "
+        f"of {films}: {total / 2**30:.1f} GiB of {limit:g}, without gradient checkpointing. Not in it: "
+        "what a layer takes while it runs"
+    )
 
 
 if __name__ == "__main__":

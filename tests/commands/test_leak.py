@@ -1,11 +1,13 @@
 """`scarce leak` against sums by hand, the reach of kernels, and difference quotients."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import uniform_filter
 
 from scarce_cxr.backbones.backbone import Backbone, BackboneSettings
 from scarce_cxr.cli import main
@@ -30,8 +32,8 @@ def test_the_strip_is_summed_by_hand(tmp_path, monkeypatch, capsys):
     strip = slide_along_strip()
     # Sums of the columns: 1.9, 1.8, 1.9, three times 0, 1.8, 1.8, 2.0.
     expected = np.array([5.6, 3.7, 1.9, 0, 1.8, 3.6, 5.6]) / 9
-    np.testing.assert_allclose(strip.dense, expected)
-    np.testing.assert_allclose(strip.exact, np.where([1, 1, 0, 0, 0, 1, 1], expected, 0))
+    np.testing.assert_allclose(strip.dense[0, 1, 1:-1], expected)
+    np.testing.assert_allclose(strip.exact[0, 1, 1:-1], np.where([1, 1, 0, 0, 0, 1, 1], expected, 0))
     monkeypatch.chdir(tmp_path)
     assert main(["leak", "--json"]) == 0
     toy, _ = json.loads(capsys.readouterr().out)["tables"].values()
@@ -39,6 +41,22 @@ def test_the_strip_is_summed_by_hand(tmp_path, monkeypatch, capsys):
     assert [row[:2] for row in rows] == [[1, 9], [2, 6], [3, 3], [4, 0], [5, 3], [6, 6], [7, 9]]
     assert [row[2] for row in rows] == [0.7, 0.6, 0, 0, 0, 0.7, 0.8]
     assert (tmp_path / "leak.png").is_file()
+    # What the documentation links to is what the command writes.
+    kept = Path(__file__).parents[2] / "docs/why/leak-toy.html"
+    assert (tmp_path / "leak.html").read_bytes() == kept.read_bytes()
+
+
+def test_the_strip_goes_on_layer_by_layer():
+    """Scipy's mean filter with zeros around; in the exact encoder the mask is put back after every layer."""
+    strip = slide_along_strip()
+    dense = exact = strip.pixels
+    assert len(strip.dense) == len(strip.exact) == 3
+    for ours, theirs in zip(strip.dense, strip.exact, strict=True):
+        dense = uniform_filter(dense, 3, mode="constant")
+        exact = uniform_filter(exact, 3, mode="constant")
+        exact[:, 3:6] = 0
+        np.testing.assert_allclose(ours, dense, atol=1e-15)
+        np.testing.assert_allclose(theirs, exact, atol=1e-15)
 
 
 def test_a_dense_encoder_fills_what_its_kernels_reach(measured):

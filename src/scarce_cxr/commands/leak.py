@@ -18,6 +18,7 @@ _STRIP = (
     (0.8, 0.6, 0.5, 0.0, 0.0, 0.0, 0.5, 0.6, 0.8),
 )
 _STRIP_VISIBLE = (True,) * 3 + (False,) * 3 + (True,) * 3
+_LAYERS = 3
 _SIZE, _PATCH, _MASK_RATIO = 224, 32, 0.6
 
 
@@ -25,10 +26,10 @@ def leak(out: Path = Path("leak.png"), store: Path | None = None, film: int = 0,
     """Shows how visible pixels leak behind the mask in a dense encoder, and not in an exact one.
 
     First by hand, on a strip of 27 pixels; then for a film of 224 pixels with 60 % of its patches of 32 masked, in a
-    ResNet-18 of random weights.
+    ResNet-18 of random weights. Beside the picture it writes a page on which one slides the kernel along the strip.
 
     Args:
-        out: The picture to write.
+        out: The picture to write; the page takes its name, with .html.
         store: Take a film of this store; by default a phantom film is drawn.
         film: Which of the store's films, or of the phantom patients.
         seed: Another seed masks other patches and draws other weights.
@@ -40,14 +41,16 @@ def leak(out: Path = Path("leak.png"), store: Path | None = None, film: int = 0,
     from scarce_cxr.figures import theme
     from scarce_cxr.figures.leak import leak_figure
     from scarce_cxr.methods.spark import draw_visible
+    from scarce_cxr.report.leak_toy import write_leak_toy
     from scarce_cxr.views.draws import Draws
 
     strip = slide_along_strip()
     columns = ["place", "visible inputs of 9", "centre input", "output, dense", "output, exact"]
     inputs = np.lib.stride_tricks.sliding_window_view(strip.visible, 3).sum(axis=1) * 3
+    first = strip.dense[0, 1], strip.exact[0, 1]
     rows = [
-        [place + 1, int(inputs[place]), float(strip.pixels[1, place + 1]), float(dense), float(exact)]
-        for place, (dense, exact) in enumerate(zip(strip.dense, strip.exact, strict=True))
+        [place, int(inputs[place - 1]), *(float(row[place]) for row in (strip.pixels[1], *first))]
+        for place in range(1, len(inputs) + 1)
     ]
     toy = Table("A 3 x 3 mean along a strip whose columns 4 to 6 are masked", columns, rows)
 
@@ -83,20 +86,24 @@ def leak(out: Path = Path("leak.png"), store: Path | None = None, film: int = 0,
     title = f"What leaks behind the mask: {hidden} of {visible.numel()} patches masked, ResNet-18 of random weights"
     seen = _spread(visible, _PATCH)[0, 0]
     path = theme.save(leak_figure(strip, pixels.numpy(), seen.numpy(), stages, title), out)
-    return Result([toy, measured], [("figure", path)])
+    page = write_leak_toy(strip, path.with_suffix(".html"))
+    return Result([toy, measured], [("figure", path), ("page", page)])
 
 
 def slide_along_strip() -> "Strip":
-    """A 3x3 mean at every place of a strip: a plain convolution, and one that leaves masked positions empty."""
+    """A 3x3 mean along a strip, in layers: plain convolutions, and such as leave masked positions empty."""
     import torch
     import torch.nn.functional as F
 
     from scarce_cxr.figures.leak import Strip
 
     pixels, visible = torch.tensor(_STRIP, dtype=torch.float64), torch.tensor(_STRIP_VISIBLE)
-    dense = F.avg_pool2d(pixels[None], 3, stride=1)[0, 0]
-    exact = dense * visible[1:-1]
-    return Strip(*(values.numpy() for values in (pixels, visible, dense, exact)))
+    dense, exact = [pixels[None]], [pixels[None]]
+    for _ in range(_LAYERS):
+        dense.append(F.avg_pool2d(dense[-1], 3, stride=1, padding=1))
+        exact.append(F.avg_pool2d(exact[-1], 3, stride=1, padding=1) * visible)
+    outputs = (torch.cat(maps[1:]) for maps in (dense, exact))
+    return Strip(*(values.numpy() for values in (pixels, visible, *outputs)))
 
 
 def measure_stages(backbone: "Backbone", image: "torch.Tensor", visible: "torch.Tensor") -> "list[StageLeak]":

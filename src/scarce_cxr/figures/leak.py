@@ -24,12 +24,12 @@ _BLOCK = 4
 
 
 class Strip(NamedTuple):
-    """A mean kernel that slides along a strip of three rows.
+    """A 3x3 mean that slides along a strip of three rows, and again along what came out, layer after layer.
 
     Attributes:
         pixels: (3, W), 0 where masked.
         visible: (W,) bool, by column.
-        dense, exact: (W - 2,) what comes out, from the second column to the last but one.
+        dense, exact: (layers, 3, W) what comes out of every layer; zeros lie around the strip.
     """
 
     pixels: np.ndarray
@@ -121,7 +121,6 @@ def leak_figure(strip: Strip, film: np.ndarray, visible: np.ndarray, stages: Seq
 
 def _draw_strip(left: Axes, right: Axes, strip: Strip) -> None:
     ink = {"color": theme.LIGHTBOX_INK, "family": theme.FONT}
-    width = strip.pixels.shape[1]
     theme.show_film(left, np.where(strip.visible, strip.pixels, np.nan))
     for (row, column), value in np.ndenumerate(strip.pixels):
         seen = strip.visible[column]
@@ -129,15 +128,16 @@ def _draw_strip(left: Axes, right: Axes, strip: Strip) -> None:
         left.text(column, row, text, ha="center", va="center", size=9, color=color, family=theme.FONT)
     left.add_patch(_outline(-0.5, -0.5, 3))
     left.set_title("a strip whose middle patch is masked, and a 3 x 3 mean at its first place", size=9, **ink)
-    centres = np.arange(1, width - 1)
+    centres = np.arange(1, strip.pixels.shape[1] - 1)
     right.axvspan(*(centres[~strip.visible[1:-1]][[0, -1]] + (-0.5, 0.5)), color=_HIDDEN, zorder=0)
-    series = (("dense", strip.dense, theme.LIGHTBOX_ACCENT, -0.2), ("exact", strip.exact, theme.COLORS[4], 0.2))
+    dense, exact = strip.dense[0, 1, centres], strip.exact[0, 1, centres]
+    series = (("dense", dense, theme.LIGHTBOX_ACCENT, -0.2), ("exact", exact, theme.COLORS[4], 0.2))
     for name, values, color, shift in series:
         right.bar(centres + shift, values, 0.38, color=color, label=name)
         for centre, value in zip(centres, values, strict=True):
             right.text(centre + shift, value + 0.01, f"{value:.2f}", ha="center", size=7, **ink)
     right.set_title("its output at every place: blue columns are masked", size=9, **ink)
-    right.set(ylim=(0, 1.35 * strip.dense.max()), facecolor=theme.LIGHTBOX, xticks=centres)
+    right.set(ylim=(0, 1.35 * dense.max()), facecolor=theme.LIGHTBOX, xticks=centres)
     right.set_xlabel("column of the kernel's centre", size=8, **ink)
     right.set_xticklabels([str(centre + 1) for centre in centres])
     right.tick_params(colors=theme.LIGHTBOX_INK, labelsize=8)

@@ -1,6 +1,6 @@
 """What a method keeps in memory beside the backbone, counted from the module that a recipe builds."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -74,6 +74,28 @@ def measure_memory(method: nn.Module, settings: OptimizerSettings) -> Memory:
         statistics=statistics,
         optimizer=trained * averages_per_parameter(settings),
     )
+
+
+def bytes_saved(forward: Callable[[], object], module: nn.Module) -> int:
+    """Bytes of the storages that autograd keeps from a forward pass for the backward pass, each counted once.
+
+    Args:
+        forward: runs the pass and returns what holds its graph.
+        module: whose parameters and buffers are left out: they are there anyway.
+    """
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+    storages = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        kept = forward()
+    del kept
+    return sum(storages.values())
 
 
 def averages_per_parameter(settings: OptimizerSettings) -> int:
