@@ -51,6 +51,8 @@ def one(store: Store, out: Path, name: str, seed: int, steps: int) -> dict:
     """Trains one recipe with one seed and measures it."""
     recipes = recipe_parser()
     options = [f"--seed={seed}", f"--training.duration={steps} steps", "--watch.every=10 %"]
+    # For studies/best_agreement.py: what the score says of a run's way, and not of its end alone.
+    options += ["--training.keep_every=20 %"]
     recipe, text = settle(recipes, recipes.parse_args(["--config", str(RECIPES / f"{name}.yaml"), *options]))
     run = RunFolder(out / f"{name}-{steps}-{seed}")
     if run.read_state().get("state") != "finished":
