@@ -3,9 +3,9 @@
     uv run python studies/best_agreement.py STORE RUNS OUT [--findings ...] [--shots 10 50] [--draws 20]
 
 RUNS is a folder of runs that kept checkpoints on their way (studies/retrieval.py makes them). Every kept checkpoint's
-features of whole films are probed on the test patients, whom pretraining left out; the run's own look at that step gives
-`retrieval`. OUT/best_agreement.csv has a row a checkpoint, with the mean AUROC over findings, shots and draws; printed is
-Spearman's rank correlation of both within each run and over all checkpoints.
+features of whole films are probed on the test patients, whom pretraining left out; the run's own look at that step
+gives `retrieval`. OUT/best_agreement.csv has a row a checkpoint, with the mean AUROC over findings, shots and draws;
+printed is Spearman's rank correlation of both within each run and over all checkpoints.
 """
 
 import argparse

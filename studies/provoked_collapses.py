@@ -26,8 +26,14 @@ RECIPES = Path(__file__).parents[1] / "recipes/small"
 SETTINGS = {
     "BYOL without predictor and stop-gradient": (
         "byol",
-        {"method.predictor": False, "method.stop_gradient": False},
+        {"method.predictor": False, "method.stop_gradient": False, "method.projection_norm": False},
         "one prototype",
+    ),
+    # The norm takes away what all projections have in common, so that no point is left to fall into.
+    "BYOL without predictor, its norm kept": (
+        "byol",
+        {"method.predictor": False, "method.stop_gradient": False},
+        "dimensional collapse",
     ),
     "DINO without centring, teacher 0.001": (
         "dino",

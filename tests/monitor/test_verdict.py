@@ -70,7 +70,9 @@ BAD = [
     {"feature_rank": 2.9},
     {"held_out_mean_teacher_entropy": 2.7, "held_out_teacher_entropy": 0.58},
 ]
-PAIRS = list(zip(SIGNS, BAD, strict=True))
+# One sign is made of two others' numbers in turn: it has a test of its own.
+ALTERNATING = ("projection_rank", "projection_std_ratio")
+PAIRS = list(zip([sign for sign in SIGNS if sign.needs != ALTERNATING], BAD, strict=True))
 
 # Numbers of the same signs that are barely good enough.
 BARELY = [
@@ -117,6 +119,14 @@ def test_every_sign_leads_to_its_verdict_when_it_has_shown_often_enough(sign, ba
         assert found.measures[name] == pytest.approx((GOOD | bad)[name], nan_ok=True)
     assert f"since step {found.since}" in found.reason
     assert judge(looks[:-1], warmup=100).name == "healthy"
+
+
+def test_projections_that_are_now_a_point_and_now_a_line_have_collapsed():
+    # The numbers of a BYOL run without predictor that kept the norm behind its projector, steps 50 to 70.
+    point, line = {"projection_std_ratio": 0.015, "projection_rank": 18.2}, {"projection_rank": 1.07}
+    found = judge(run_of(GOOD, GOOD | point, GOOD | line, GOOD | point), warmup=100)
+    assert (found.name, found.since, found.looks) == ("dimensional collapse", 200, 3)
+    assert judge(run_of(GOOD, GOOD | point, GOOD | line), warmup=100).name == "healthy"
 
 
 @pytest.mark.parametrize(("sign", "bad"), PAIRS)

@@ -84,9 +84,8 @@ def _table(name: str, looks: list[tuple[int, dict[str, float]]]) -> Table:
 def _measure_backbone(name: str, path: Path | None, size: int) -> dict[str, float]:
     """The measures of a backbone that no run made."""
     import numpy as np
-    import torch
 
-    from scarce_cxr.backbones.backbone import Backbone, BackboneSettings
+    from scarce_cxr.backbones.starts import load_start, parse_start
     from scarce_cxr.errors import ScarceError
     from scarce_cxr.images.splits import held_out
     from scarce_cxr.images.store import Store
@@ -95,19 +94,12 @@ def _measure_backbone(name: str, path: Path | None, size: int) -> dict[str, floa
 
     if path is None:
         raise ScarceError("a run's folder, or a store to measure a backbone on", name, "add --store STORE")
-    architecture, _, file = name.rpartition(":")
-    if name.startswith("pretrained:"):
-        settings = BackboneSettings(file, pretrained=True)
-    elif Path(file).is_file():
-        settings = BackboneSettings(architecture or "resnet50", weights=Path(file))
-    else:
-        settings = BackboneSettings(name)
-    torch.manual_seed(0)
+    start = parse_start(name, size=size)
     method = Method()
-    method.backbone = Backbone(settings)
-    method.check(size)
+    method.backbone = load_start(start)
+    method.check(start.size)
     store = Store.open(path)
-    return measure(method.eval(), store, np.flatnonzero(held_out(store.table, 0.2)), size)
+    return measure(method.eval(), store, np.flatnonzero(held_out(store.table, 0.2)), start.size)
 
 
 def _follow(folder) -> None:

@@ -220,6 +220,19 @@ SIGNS = (
         "projections vary in few directions: effective rank {projection_rank:.1f}",
         _MORE_DIRECTIONS,
     ),
+    # Batch norm behind a dying head blows up what is left: its running statistics show now a point, now a line.
+    Sign(
+        DIMENSIONAL_COLLAPSE,
+        ("projection_rank", "projection_std_ratio"),
+        lambda now, start: (
+            _rank_is_lost("projection_rank")(now, start)
+            or _spread_is_lost("projection_std_ratio", PROJECTION_SPREAD)(now, start)
+        ),
+        3,
+        "projections lie now on a line, now in a point: effective rank {projection_rank:.1f}, spread"
+        " {projection_std_ratio:.3f} of a sphere's",
+        (*_SPREAD_PROJECTIONS, *_MORE_DIRECTIONS[:3]),
+    ),
     Sign(
         DIMENSIONAL_COLLAPSE,
         ("feature_rank",),
