@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from scarce_cxr.errors import ScarceError
+from scarce_cxr.images.archives import Member
 from scarce_cxr.images.sources.records import Listing, Record, list_files, list_films, sort_records
 from scarce_cxr.images.store import COLUMNS
 
@@ -14,7 +15,7 @@ _LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
 
 
 class FolderSource:
-    """Pictures at any depth of a folder; their names never enter the store.
+    """Pictures at any depth of a folder and inside its archives; their names never enter the store.
 
     Args:
         folder: holds the pictures.
@@ -62,7 +63,8 @@ class FolderSource:
             ScarceError: folder, csv or a column is missing, a row fits several pictures or a picture several rows,
                 no row fits any, the pattern fits no path, or a label is not 1, 0, -1 or nothing.
         """
-        films = list_films(list_files(self.folder))
+        files = list_files(self.folder)
+        films = list_films(files)
         if not films:
             raise ScarceError(
                 f"pictures ({', '.join(('.png', '.jpg', '.tif', '.bmp'))})", f"none in {self.folder}", "check it"
@@ -92,7 +94,7 @@ class FolderSource:
             )
         if lonely:
             notes.append(f"{lonely:,} films without a patient: each counts as a patient of its own")
-        return Listing(sort_records(records), list(self.label_columns), notes=notes)
+        return Listing(sort_records(records), list(self.label_columns), files.refused, notes)
 
     def _patient(self, name: str, row: Mapping[str, str]) -> str | None:
         if self.pattern is not None:
@@ -115,7 +117,7 @@ class FolderSource:
             labels[column] = _LABELS[text]
         return labels
 
-    def _join(self, films: Mapping[str, Path]) -> dict[str, tuple[int, dict[str, str]]]:
+    def _join(self, films: Mapping[str, Path | Member]) -> dict[str, tuple[int, dict[str, str]]]:
         """The csv's rows with their line numbers, by the film that each describes."""
         header, rows = self._read_csv()
         column = self.path_column or header[0]

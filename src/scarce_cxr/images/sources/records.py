@@ -2,12 +2,13 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from scarce_cxr.errors import ScarceError
+from scarce_cxr.images.archives import Member, is_archive, list_members
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -28,7 +29,7 @@ class Record:
     """What a source knows of one film before it is opened; null where it does not say.
 
     Attributes:
-        path: the file.
+        path: the file, or the member of an archive.
         name: its path below the source's folder, with slashes; may identify the patient.
         image_id: the collection's public name, or a pseudonym.
         patient, study: as the source has them; `prepare` replaces them by pseudonyms.
@@ -41,7 +42,7 @@ class Record:
         boxes: findings' places.
     """
 
-    path: Path
+    path: Path | Member
     name: str
     image_id: str
     patient: str | None = None
@@ -77,12 +78,17 @@ class Source(Protocol):
 
     Attributes:
         name: goes into the table's column `source` and into every pseudonym.
+        patients_of: optional; the name of the source whose patients these are, where it is another one's. Stores of
+            both that share a key then share the patients' and studies' pseudonyms.
     """
 
     name: str
 
     def settings(self) -> dict[str, Any]:
-        """What shapes the table and may stand in store.json: no path, no name of a file."""
+        """What shapes the table and may stand in store.json: no path, no name of a file.
+
+        `patients: unknown` among them says that films of one patient cannot be told, so that no split is by patient.
+        """
         ...
 
     def read(self, pseudonym: Callable[[str], str]) -> Listing:
@@ -97,12 +103,28 @@ class Source(Protocol):
         ...
 
 
-def list_files(folder: Path) -> dict[str, Path]:
+class Files(dict[str, Path | Member]):
+    """Files by their path below the source's folder; an archive's members as if it were a folder.
+
+    Attributes:
+        refused: (name, reason) of members that must not be read, and of archives that cannot be.
+    """
+
+    def __init__(self, found: Mapping[str, Path | Member], refused: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__(found)
+        self.refused = list(refused)
+
+
+def list_files(folder: Path) -> Files:
     """Every file below `folder` by its path below it (with slashes), sorted; hidden ones and macOS's "._" left out.
 
+    Zip and tar archives are looked into and not unpacked; `folder` may itself be one.
+
     Raises:
-        ScarceError: there is no such folder.
+        ScarceError: there is no such folder or archive.
     """
+    if folder.is_file() and is_archive(folder.name):
+        return _with_members({"": folder})
     if not folder.is_dir():
         raise ScarceError("a folder of films", f"no folder {folder}", "check the path")
     found = {}
@@ -117,12 +139,41 @@ def list_files(folder: Path) -> dict[str, Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = Path(parent).relative_to(folder)
         found |= {(below / file).as_posix(): Path(parent, file) for file in files if not file.startswith(".")}
-    return dict(sorted(found.items()))
+    return _with_members(found)
 
 
-def list_films(files: Mapping[str, Path]) -> dict[str, Path]:
+def _with_members(paths: Mapping[str, Path]) -> Files:
+    found: dict[str, Path | Member] = {}
+    refused = []
+    for name, path in paths.items():
+        if not is_archive(path.name):
+            found[name] = path
+            continue
+        contents = list_members(path)
+        prefix = f"{name}/" if name else ""
+        found |= {
+            prefix + inside: member
+            for inside, member in contents.members.items()
+            if not any(part.startswith(".") for part in inside.split("/"))
+        }
+        refused += [((prefix + inside).rstrip("/") or path.name, reason) for inside, reason in contents.refused]
+    return Files(dict(sorted(found.items())), refused)
+
+
+def list_films(files: Mapping[str, Path | Member], suffixes: tuple[str, ...] = SUFFIXES) -> dict[str, Path | Member]:
     """Those of `files` whose suffix is a picture's, in either case."""
-    return {name: path for name, path in files.items() if name.lower().endswith(SUFFIXES)}
+    return {name: path for name, path in files.items() if name.lower().endswith(suffixes)}
+
+
+def leave_out_laterals(
+    records: Iterable[Record], views: Literal["frontal", "all"], skipped: list[tuple[str, str]]
+) -> Iterator[Record]:
+    """Yields the records; where `views` is "frontal" those of laterals are added to `skipped` instead."""
+    for record in records:
+        if views == "frontal" and record.view == "LATERAL":
+            skipped.append((record.name, "not a frontal view: lateral"))
+        else:
+            yield record
 
 
 def sort_records(records: Iterable[Record]) -> list[Record]:
