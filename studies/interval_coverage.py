@@ -10,7 +10,7 @@ what is missing. What is measured:
 - `model`: the AUROC of one fixed model, by each method;
 - `draws`: the AUROC that models have on average which are trained on fresh draws, from 20 of them;
 - `auprc`: the average precision of one fixed model, at the share of positives of the test;
-- `difference`: of two starts with the same truth, from 5 draws: how often the interval holds 0.
+- `difference`: of two starts with the same truth, from 5 or 20 draws: how often the interval holds 0.
 
 `covered_low` and `covered_high` are the 95 % interval (Wilson) of the coverage itself, from the number of studies;
 `above` and `below` are the shares of intervals wholly above or below the truth.
@@ -74,8 +74,8 @@ def cells() -> Iterator[Cell]:
         yield Cell("bootstrap", positives, 100, auc, "binormal", True)
         yield Cell("draws", positives, 100, auc, "binormal", True, 20)
         yield Cell("auprc", positives, 100, auc, "binormal", True)
-    for positives, auc in product((10, 30), (0.9, 0.7)):
-        yield Cell("difference", positives, 100, auc, "binormal", True, 5)
+    for draws, positives, auc in product((5, 20), (10, 30), (0.9, 0.7)):
+        yield Cell("difference", positives, 100, auc, "binormal", True, draws)
 
 
 def measure(cell: Cell, studies: int) -> list[dict]:

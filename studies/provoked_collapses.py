@@ -50,7 +50,7 @@ SETTINGS = {
             "method.variance_weight": 0.0,
             "method.covariance_weight": 0.0,
         },
-        "one prototype",
+        "dimensional collapse",
     ),
 }
 

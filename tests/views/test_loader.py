@@ -8,7 +8,7 @@ from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.store import Store
 from scarce_cxr.views.augment import Augmentation
 from scarce_cxr.views.loader import Loader
-from scarce_cxr.views.plans import OneView
+from scarce_cxr.views.plans import Normalization, OneView
 
 PLAN = OneView(32, Augmentation(crop=(0.3, 1), flip=0.5, rotation=10, brightness=0.4, contrast=0.4, blur=5))
 
@@ -44,6 +44,24 @@ def test_processes_and_micro_batches_together_see_what_one_would(small_store, wo
             mask = views.draws.uniform("mask", 9)
             assert np.array_equal(mask, whole.draws.uniform("mask", 9)[loader.positions(micro)])
     assert torch.equal(crops, whole.crops[0])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_views_say_which_films_they_show(small_store, accumulate):
+    loader = make_loader(small_store, films=np.arange(5, 45), batch_size=8, accumulate=accumulate)
+    whole = Loader(Store.open(small_store), OneView(64), films=np.arange(5, 45), batch_size=8, seed=3)
+    for step, micro, views in loader.batches(0, 7):
+        assert np.array_equal(views.films, loader.films_at(step, loader.positions(micro)))
+    # Views that change nothing are the named films' own pixels.
+    views = whole.views(2)
+    shown = whole.normalization.invert(views.crops[0])[:, 0] * 255
+    assert np.allclose(shown.numpy(), Store.open(small_store).pixels(views.films), atol=1e-2)
+
+
+def test_views_are_normalized_as_asked(small_store):
+    own, other = make_loader(small_store), make_loader(small_store, normalization=Normalization(0.0, 1.0))
+    raw = own.normalization.invert(own.views(1).crops[0])
+    assert torch.allclose(other.views(1).crops[0], raw, atol=1e-5)
 
 
 @pytest.mark.parametrize(

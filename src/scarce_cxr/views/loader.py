@@ -32,6 +32,7 @@ class Loader:
         seed: seed of order and views.
         device: where views are made.
         rank, world_size: this process among all.
+        normalization: of the views, for a network that learnt on other films; None takes the store's statistics.
 
     Raises:
         ScarceError: the batch is larger than the data, or does not divide evenly.
@@ -49,6 +50,7 @@ class Loader:
         device: torch.device | str = "cpu",
         rank: int = 0,
         world_size: int = 1,
+        normalization: Normalization | None = None,
     ) -> None:
         if batch_size < 1 or accumulate < 1:
             raise ScarceError(
@@ -69,7 +71,7 @@ class Loader:
         self.store, self.plan, self.films, self.seed = store, plan, np.asarray(films), seed
         self.batch_size, self.accumulate = batch_size, accumulate
         self.rank, self.world_size, self.device = rank, world_size, torch.device(device)
-        self.normalization = Normalization(store.mean, store.std)
+        self.normalization = normalization or Normalization(store.mean, store.std)
         self.steps_per_epoch = len(self.films) // batch_size
         self.seconds_waited = 0.0
 
@@ -119,5 +121,8 @@ class Loader:
         return pixels.pin_memory() if self.device.type == "cuda" else pixels
 
     def _make(self, step: int, micro: int, pixels: torch.Tensor) -> Views:
-        draws = Draws(self.seed, step, self.positions(micro))
-        return self.plan(pixels.to(self.device, non_blocking=True), draws, self.normalization)
+        positions = self.positions(micro)
+        draws = Draws(self.seed, step, positions)
+        views = self.plan(pixels.to(self.device, non_blocking=True), draws, self.normalization)
+        views.films = self.films_at(step, positions)
+        return views

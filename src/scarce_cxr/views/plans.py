@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 
 from scarce_cxr.errors import ScarceError
@@ -17,14 +18,22 @@ class Views:
         crops: one tensor (B, 1, S, S) float32 a view, normalised with the store's mean and standard deviation.
         clean: the same views before pixel noise was added: the targets of reconstruction.
         draws: the batch's random numbers, for what else a method draws (masks).
+        films: (B,) indices into the store of the films that are seen, for methods that know more of them (labels);
+            None if whoever made the views did not say.
     """
 
     # A plain class on purpose: wrappers of the forward pass take apart tuples, dictionaries and dataclasses, and
     # would cast the targets inside to the training precision.
-    __slots__ = ("clean", "crops", "draws")
+    __slots__ = ("clean", "crops", "draws", "films")
 
-    def __init__(self, crops: list[torch.Tensor], clean: list[torch.Tensor], draws: Draws) -> None:
-        self.crops, self.clean, self.draws = crops, clean, draws
+    def __init__(
+        self,
+        crops: list[torch.Tensor],
+        clean: list[torch.Tensor],
+        draws: Draws,
+        films: np.ndarray | None = None,
+    ) -> None:
+        self.crops, self.clean, self.draws, self.films = crops, clean, draws, films
 
 
 class Normalization:

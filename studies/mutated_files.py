@@ -1,0 +1,394 @@
+"""Prepares thousands of damaged and hostile films: does any crash the program, stall it, fill the memory, or get lost?
+
+    uv run python studies/mutated_files.py [--count 10000] [--slice 500] [--films ../shared/data] [--only NUMBER]
+
+File number n is always the same: a whole PNG, JPEG, TIFF or DICOM file (made up, and real ones if there are any) with
+bits flipped, cut off, with hostile numbers, or built to be a bomb. The files of a slice go through `prepare` in a
+process of its own, as a folder of pictures and as one of DICOM. A file that kills it, or takes a minute, is noted and
+left out, and the slice begins anew. Every other file must be in the table or in `skipped.csv`.
+
+results/mutated_files.csv has a row for every slice, kind of file and mutation: how many were stored, skipped, lost,
+crashed and stalled, the seconds of the slowest (of the processor, and on the clock) and the largest memory in MB of
+the process while it read one. Slices that are there already are not run again. Linux only.
+"""
+
+import argparse
+import csv
+import faulthandler
+import io
+import multiprocessing
+import struct
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from scarce_cxr.images import dicom
+from scarce_cxr.images.atomic import written_whole
+from scarce_cxr.images.decode import decode
+from scarce_cxr.images.prepare import prepare
+from scarce_cxr.images.sources import DicomSource, FolderSource
+
+RESULTS = Path(__file__).parent / "results/mutated_files.csv"
+REAL = Path(__file__).parents[1] / "../shared/data"
+SECONDS_TO_STALL = 60
+HOSTILE = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFE, 0xFFFF_FFFF)
+
+
+class Mutant(NamedTuple):
+    """A damaged file: `kind` of the whole one, what was done to it, its bytes, and whether it is DICOM."""
+
+    kind: str
+    mutation: str
+    content: bytes
+    is_dicom: bool
+
+
+def mutant(number: int, bases: Mapping[str, list[bytes]], seed: int = 0) -> Mutant:
+    """File number `number`: nine of ten are whole files with random damage, every tenth is built to do harm."""
+    random = np.random.default_rng([seed, number])
+    if number % 10 == 9:
+        name = list(_BUILT)[(number // 10) % len(_BUILT)]
+        return Mutant("built", name, _BUILT[name](random), name.startswith("dicom"))
+    kind = list(bases)[number % len(bases)]
+    whole = bases[kind][random.integers(len(bases[kind]))]
+    name = list(_DAMAGE)[random.integers(len(_DAMAGE))]
+    return Mutant(kind, name, _DAMAGE[name](whole, random), kind.startswith("dicom"))
+
+
+def make_bases(real: Path | None = None) -> dict[str, list[bytes]]:
+    """Whole files by kind: made-up films of 96 x 80 pixels, and real ones from the folders `nih64` and `dicom`."""
+    random = np.random.default_rng(0)
+    grey = Image.fromarray(random.integers(0, 256, (12, 10), dtype=np.uint8)).resize((80, 96))
+    deep = Image.fromarray((np.asarray(grey).astype(np.uint16) * 200) + 7)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    made = {
+        "png": [_saved(grey.convert(mode), "PNG") for mode in ("L", "LA", "P", "RGB", "RGBA", "1")]
+        + [_saved(deep, "PNG"), _saved(grey, "PNG", exif=exif)],
+        "jpeg": [
+            _saved(grey, "JPEG"),
+            _saved(grey.convert("RGB"), "JPEG", progressive=True),
+            _saved(grey.convert("CMYK"), "JPEG"),
+            _saved(grey, "JPEG", exif=exif),
+        ],
+        "tiff": [
+            _saved(image, "TIFF", compression=way)
+            for image, way in ((grey, "raw"), (grey, "tiff_lzw"), (deep, "tiff_adobe_deflate"), (deep, "raw"))
+        ],
+        "dicom": [
+            _dicom(np.asarray(grey), ImplicitVRLittleEndian),
+            _dicom(np.asarray(grey), ExplicitVRLittleEndian, PhotometricInterpretation="MONOCHROME1"),
+            _dicom(np.asarray(deep), ExplicitVRBigEndian, BitsStored=16, WindowCenter=20000, WindowWidth=9000),
+            _dicom(np.asarray(deep), DeflatedExplicitVRLittleEndian, RescaleSlope=-1, RescaleIntercept=5),
+            _dicom(np.asarray(grey.convert("RGB")), ExplicitVRLittleEndian),
+            _dicom(np.asarray(deep), ExplicitVRLittleEndian, VOILUTSequence=_table(), ViewCodeSequence=_view()),
+            _dicom(np.asarray(deep).astype(np.int16), ExplicitVRLittleEndian, PixelPaddingValue=-5),
+        ],
+        "dicom compressed": [
+            _dicom(np.asarray(image), syntax)
+            for syntax in (RLELossless, JPEGLSLossless, JPEG2000Lossless)
+            for image in (grey, deep)
+        ]
+        + [_dicom(np.asarray(grey), JPEGBaseline8Bit, _saved(grey, "JPEG")), *_lossless(_dicom(np.asarray(deep)))],
+    }
+    if real is not None and (real / "nih64").is_dir():
+        made["png"] += [path.read_bytes() for path in sorted((real / "nih64/images").glob("*.png"))[:8]]
+    if real is not None and (real / "dicom").is_dir():
+        made["dicom compressed"] += [path.read_bytes() for path in sorted((real / "dicom").glob("*jpeg*.dcm"))]
+        made["dicom"] += [(real / "dicom/nih_test1.dcm").read_bytes()]
+    return made
+
+
+def run_slice(numbers: range, bases: Mapping[str, list[bytes]], work: Path, seed: int = 0) -> pd.DataFrame:
+    """Prepares the mutants with these numbers; a row each: number, kind, mutation, bytes, outcome, seconds, clock, MB."""
+    mutants = {}
+    for number in numbers:
+        made = mutant(number, bases, seed)
+        # Of the DICOM files every sixth is given a picture's name, which leads it another way.
+        folder = "dicom" if made.is_dicom and number % 6 else "pictures"
+        name = f"{number:06d}" if folder == "dicom" else f"{number:06d}.png"
+        mutants[f"{folder}/{name}"] = (number, made)
+    outcomes: dict[str, dict[str, Any]] = {}
+    for folder, whole in (("pictures", bases["png"][0]), ("dicom", bases["dicom"][0])):
+        names = [name for name in mutants if name.startswith(folder)]
+        outcomes |= _prepare_folder({name: mutants[name][1].content for name in names}, whole, work / folder)
+    return pd.DataFrame(
+        [
+            {"number": number, "kind": made.kind, "mutation": made.mutation, "bytes": len(made.content), **outcomes[name]}
+            for name, (number, made) in mutants.items()
+        ]
+    )
+
+
+def _prepare_folder(contents: Mapping[str, bytes], whole: bytes, work: Path) -> dict[str, dict[str, Any]]:
+    """Prepares one folder of files, beside a whole film; outcome and cost of each by its name."""
+    films, log = work / "films", work / "log"
+    films.mkdir(parents=True)
+    (films / "whole.png").write_bytes(whole)
+    for name, content in contents.items():
+        (films / Path(name).name).write_bytes(content)
+    found: dict[str, dict[str, Any]] = {}
+    for attempt in range(len(contents) + 1):
+        store = work / f"store-{attempt}"
+        process = multiprocessing.get_context("spawn").Process(
+            target=_prepare, args=(films, store, log, work.name == "dicom")
+        )
+        process.start()
+        process.join()
+        costs = _read_log(log)
+        if process.exitcode == 0:
+            break
+        # Whatever was being read last did it.
+        guilty = list(costs)[-1]
+        stalled = costs[guilty]["clock"] >= SECONDS_TO_STALL
+        found[guilty] = {"outcome": "stalled" if stalled else "crashed", **costs[guilty]}
+        (films / guilty).unlink()
+    stored = set(pd.read_parquet(store.with_name(f"{store.name}.private") / "names.parquet")["path"])
+    with (store.with_name(f"{store.name}.private") / "skipped.csv").open(newline="") as file:
+        skipped = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+    for name in (Path(name).name for name in contents):
+        if name not in found:
+            both = name in stored and name in skipped
+            outcome = "lost" if both else "stored" if name in stored else skipped.get(name, "lost")
+            found[name] = {"outcome": outcome, **costs.get(name, {"seconds": 0.0, "clock": 0.0, "mb": 0.0})}
+    return {name: found[Path(name).name] for name in contents}
+
+
+def _prepare(films: Path, store: Path, log: Path, as_dicom: bool) -> None:
+    """What the process of its own does: `prepare`, with a line in the log before each file that is opened."""
+    with log.open("w") as lines:
+        begin = partial(_begin, lines=lines)
+        watched_header = partial(_watched_header, begin=begin, read=dicom.read_header)
+        with mock.patch.object(dicom, "read_header", watched_header):
+            source = DicomSource(films) if as_dicom else FolderSource(films)
+            prepare(source, store, size=32, jobs=1, decoder=partial(_watched_decode, begin=begin))
+        begin("")
+
+
+def _watched_decode(path: Path, begin: Callable[[str], None], **options):
+    begin(path.name)
+    return decode(path, **options)
+
+
+def _watched_header(file, begin: Callable[[str], None], read: Callable):
+    begin(Path(file.name).name)
+    return read(file)
+
+
+def _begin(name: str, lines) -> None:
+    """Notes that a file is begun, which ends the one before: what it took and how large the process became."""
+    faulthandler.dump_traceback_later(SECONDS_TO_STALL, exit=True)
+    lines.write(f"{name}\t{time.process_time()}\t{time.monotonic()}\t{_peak_mb()}\n")
+    lines.flush()
+
+
+def _peak_mb() -> float:
+    """The largest memory since this was last asked for."""
+    status = Path("/proc/self/status").read_text()
+    Path("/proc/self/clear_refs").write_text("5")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def _read_log(log: Path) -> dict[str, dict[str, float]]:
+    """What each file took in all; of the last, which may have been the end, only for how long it was alone."""
+    rows = [line.split("\t") for line in log.read_text().splitlines()]
+    costs: dict[str, dict[str, float]] = {}
+    after = [*rows[1:], [None, rows[-1][1], time.monotonic(), rows[-1][3]]]
+    for (name, processor, clock, _), (_, processor_after, clock_after, peak) in zip(rows, after, strict=True):
+        cost = costs.pop(name, {"seconds": 0.0, "clock": 0.0, "mb": 0.0})
+        if name:
+            costs[name] = {
+                "seconds": cost["seconds"] + float(processor_after) - float(processor),
+                "clock": cost["clock"] + float(clock_after) - float(clock),
+                "mb": max(cost["mb"], float(peak)),
+            }
+    return costs
+
+
+def _saved(image: Image.Image, form: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def _dicom(
+    pixels: np.ndarray, syntax: UID = ExplicitVRLittleEndian, encoded: bytes | None = None, **elements: Any
+) -> bytes:
+    """A DICOM file of a digital radiograph; `encoded` are the pixels if they are compressed already."""
+    bits = 8 * pixels.dtype.itemsize
+    colours = pixels.shape[2] if pixels.ndim == 3 else 1
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax.is_compressed and not encoded else syntax
+    if syntax == DeflatedExplicitVRLittleEndian:
+        dataset.file_meta.TransferSyntaxUID = syntax
+    stored = {
+        "SOPClassUID": DigitalXRayImageStorageForPresentation,
+        "SOPInstanceUID": "1.2.3",
+        "Modality": "DX",
+        "ViewPosition": "PA",
+        "PatientID": "p1",
+        "StudyInstanceUID": "1.2.3.4",
+        "SamplesPerPixel": colours,
+        "PhotometricInterpretation": "MONOCHROME2" if colours == 1 else "RGB",
+        "Rows": pixels.shape[0],
+        "Columns": pixels.shape[1],
+        "BitsAllocated": bits,
+        "BitsStored": bits,
+        "HighBit": bits - 1,
+        "PixelRepresentation": int(pixels.dtype.kind == "i"),
+    } | ({"PlanarConfiguration": 0} if colours == 3 else {})
+    for keyword, value in (stored | elements).items():
+        setattr(dataset, keyword, value)
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    dataset.PixelData = encapsulate([encoded]) if encoded else pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    dataset["PixelData"].VR = "OB" if encoded or bits == 8 else "OW"
+    dataset["PixelData"].is_undefined_length = bool(encoded)
+    if syntax.is_encapsulated and not encoded:
+        dataset.compress(syntax, generate_instance_uid=False)
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def _lossless(whole: bytes) -> list[bytes]:
+    """The film as lossless JPEG, which GDCM alone writes; none where it is not installed."""
+    try:
+        import gdcm
+    except ImportError:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = str(Path(folder, "a")), str(Path(folder, "b"))
+        Path(source).write_bytes(whole)
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(source)
+        reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+        change.SetInput(reader.GetImage())
+        change.Change()
+        writer.SetFileName(target)
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        writer.Write()
+        return [Path(target).read_bytes()]
+
+
+def _table() -> Sequence:
+    item = Dataset()
+    item.LUTDescriptor = [4096, 0, 12]
+    item.LUTData = (np.arange(4096, dtype="<u2")).tobytes()
+    item["LUTDescriptor"].VR, item["LUTData"].VR = "US", "OW"
+    return Sequence([item])
+
+
+def _view() -> Sequence:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "272479007", "SCT", "postero-anterior"
+    return Sequence([item])
+
+
+def _flip(whole: bytes, random: np.random.Generator, end: int | None = None) -> bytes:
+    content = bytearray(whole)
+    for place in random.integers(0, min(end or len(content), len(content)), 2 ** random.integers(0, 7)):
+        content[place] ^= 1 << random.integers(8)
+    return bytes(content)
+
+
+def _put(whole: bytes, random: np.random.Generator, end: int | None = None) -> bytes:
+    content = bytearray(whole)
+    for _ in range(random.integers(1, 4)):
+        form = random.choice(["<H", ">H", "<I", ">I"])
+        size = struct.calcsize(form)
+        place = random.integers(0, max(1, min(end or len(content), len(content)) - size))
+        value = HOSTILE[random.integers(len(HOSTILE))] & (256**size - 1)
+        content[place : place + size] = struct.pack(form, value)
+    return bytes(content)
+
+
+def _span(whole: bytes, random: np.random.Generator) -> tuple[int, int]:
+    first = int(random.integers(len(whole)))
+    return first, first + int(2 ** random.uniform(0, 12))
+
+
+def _cut_out(whole: bytes, random: np.random.Generator) -> bytes:
+    first, end = _span(whole, random)
+    return whole[:first] + whole[end:]
+
+
+def _fill(whole: bytes, random: np.random.Generator) -> bytes:
+    first, end = _span(whole, random)
+    return whole[:first] + bytes([random.choice([0, 0xFF])]) * len(whole[first:end]) + whole[end:]
+
+
+def _repeat(whole: bytes, random: np.random.Generator) -> bytes:
+    first, end = _span(whole, random)
+    return whole[:first] + whole[first:end] * int(min(2 ** random.uniform(1, 12), 2**21 // (end - first))) + whole[end:]
+
+
+def _push_in(whole: bytes, random: np.random.Generator) -> bytes:
+    first, end = _span(whole, random)
+    return whole[:first] + random.bytes(end - first) + whole[first:]
+
+
+_DAMAGE: dict[str, Callable[[bytes, np.random.Generator], bytes]] = {
+    "bits flipped": _flip,
+    "bits flipped in the header": partial(_flip, end=400),
+    "cut off": lambda whole, random: whole[: random.integers(len(whole))],
+    "hostile numbers": _put,
+    "hostile numbers in the header": partial(_put, end=400),
+    "a piece cut out": _cut_out,
+    "a piece filled": _fill,
+    "a piece repeated": _repeat,
+    "a piece pushed in": _push_in,
+    "something appended": lambda whole, random: whole + random.bytes(int(2 ** random.uniform(0, 16))),
+}
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def _png(width: int, height: int, packed: bytes, *chunks: bytes, bits: int = 8, colour: int = 0, laced: int = 0) -> bytes:
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, laced))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + _chunk(b"IDAT", packed) + _chunk(b"IEND", b"")
+
+
+@cache
+def _zeros(megabytes: int, last: int = 0) -> bytes:
+    """So many megabytes of zeros, and a last byte, deflated."""
+    packer = zlib.compressobj(1)
+    return b"".join([*(packer.compress(bytes(2**20)) for _ in range(megabytes)), packer.compress(bytes([last])), packer.flush()])
+
+
+def _large_png(random: np.random.Generator) -> bytes:
+    """As large as is let through, of one of the kinds that take the most memory, and not blank."""
+    bits, colour, channels = [(8, 0, 1), (16, 0, 2), (8, 6, 4), (8, 2, 3)][random.integers(4)]
+    side = 9999
+    packed = _zeros(int(side * (side * channels + 1) / 2**20) + 1, 255)
+    return _png(side, side - 1, zlib_with_a_dot(side, channels, packed), bits=bits, colour=colour)
+
+
