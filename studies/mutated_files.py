@@ -124,7 +124,7 @@ def make_bases(real: Path | None = None) -> dict[str, list[bytes]]:
 
 
 def run_slice(numbers: range, bases: Mapping[str, list[bytes]], work: Path, seed: int = 0) -> pd.DataFrame:
-    """Prepares the mutants with these numbers; a row each: number, kind, mutation, bytes, outcome, seconds, clock, MB."""
+    """Prepares the mutants with these numbers; a row each: number, kind, mutation, outcome, seconds, clock, mb."""
     mutants = {}
     for number in numbers:
         made = mutant(number, bases, seed)
@@ -138,7 +138,7 @@ def run_slice(numbers: range, bases: Mapping[str, list[bytes]], work: Path, seed
         outcomes |= _prepare_folder({name: mutants[name][1].content for name in names}, whole, work / folder)
     return pd.DataFrame(
         [
-            {"number": number, "kind": made.kind, "mutation": made.mutation, "bytes": len(made.content), **outcomes[name]}
+            {"number": number, "kind": made.kind, "mutation": made.mutation, **outcomes[name]}
             for name, (number, made) in mutants.items()
         ]
     )
@@ -372,23 +372,219 @@ def _chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def _png(width: int, height: int, packed: bytes, *chunks: bytes, bits: int = 8, colour: int = 0, laced: int = 0) -> bytes:
+def _png(
+    width: int, height: int, packed: bytes, *chunks: bytes, bits: int = 8, colour: int = 0, laced: int = 0
+) -> bytes:
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, laced))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + _chunk(b"IDAT", packed) + _chunk(b"IEND", b"")
 
 
 @cache
-def _zeros(megabytes: int, last: int = 0) -> bytes:
-    """So many megabytes of zeros, and a last byte, deflated."""
+def _zeros(count: int, last: int = 0) -> bytes:
+    """So many zeros, and a last byte, deflated."""
     packer = zlib.compressobj(1)
-    return b"".join([*(packer.compress(bytes(2**20)) for _ in range(megabytes)), packer.compress(bytes([last])), packer.flush()])
+    blocks = [2**20] * (count // 2**20) + [count % 2**20]
+    return b"".join([*(packer.compress(bytes(n)) for n in blocks), packer.compress(bytes([last])), packer.flush()])
 
 
-def _large_png(random: np.random.Generator) -> bytes:
-    """As large as is let through, of one of the kinds that take the most memory, and not blank."""
-    bits, colour, channels = [(8, 0, 1), (16, 0, 2), (8, 6, 4), (8, 2, 3)][random.integers(4)]
+def _large_png(bits: int, colour: int, channels: int, random: np.random.Generator) -> bytes:
+    """As large as is let through; all is black but for its last byte."""
     side = 9999
-    packed = _zeros(int(side * (side * channels + 1) / 2**20) + 1, 255)
-    return _png(side, side - 1, zlib_with_a_dot(side, channels, packed), bits=bits, colour=colour)
+    packed = _zeros(side * (side * channels * bits // 8 + 1) - 1, 255)
+    return _png(side, side, packed, bits=bits, colour=colour, laced=int(random.integers(2)))
 
 
+def _text_bomb(name: bytes, random: np.random.Generator) -> bytes:
+    head = {b"zTXt": b"a\0\0", b"iTXt": b"a\0\1\0\0\0", b"iCCP": b"a\0\0"}[name]
+    return _png(64, 64, _zeros(64 * 65), _chunk(name, head + _zeros(2**29)))
+
+
+def _many_text_chunks(random: np.random.Generator) -> bytes:
+    return _png(64, 64, _zeros(64 * 65 - 1, 9), _chunk(b"tEXt", b"a\0b") * 200_000)
+
+
+def _animated_png(random: np.random.Generator) -> bytes:
+    return _png(64, 64, _zeros(64 * 65 - 1, 9), _chunk(b"acTL", struct.pack(">II", 0x7FFF_FFFF, 0)))
+
+
+@cache
+def _jpeg_of_many_scans() -> bytes:
+    """A progressive JPEG of 16 megapixels whose last scan comes a thousand times."""
+    whole = _saved(Image.new("L", (4000, 4000), 9), "JPEG", progressive=True)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * 1000 + whole[-2:]
+
+
+def _jpeg_of_size(random: np.random.Generator) -> bytes:
+    whole = _saved(Image.effect_noise((64, 64), 50), "JPEG", progressive=bool(random.integers(2)))
+    place = max(whole.find(b"\xff\xc0"), whole.find(b"\xff\xc2")) + 5
+    height, width = [(65500, 65500), (9999, 9999), (65500, 1500), (1, 65500)][random.integers(4)]
+    return whole[:place] + struct.pack(">HH", height, width) + whole[place + 4 :]
+
+
+def _tiff(
+    random: np.random.Generator, directories: int = 1, loop: bool = False, side: int = 8, packed: bytes = b""
+) -> bytes:
+    """A TIFF file with so many directories, each of the same picture; the last may lead back to the first."""
+    start, size = 8, 2 + 12 * 8 + 4
+    pixels = packed or bytes(range(64))
+    place = start + directories * size
+    tags = {256: side, 257: side, 258: 8, 259: 8 if packed else 1, 262: 1, 273: place, 278: side, 279: len(pixels)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    heads = [
+        struct.pack("<H", len(tags)) + entries + struct.pack("<I", start + (number + 1) * size)
+        for number in range(directories)
+    ]
+    heads[-1] = heads[-1][:-4] + struct.pack("<I", start if loop else 0)
+    return b"II*\0" + struct.pack("<I", start) + b"".join(heads) + pixels
+
+
+def _postscript(random: np.random.Generator) -> bytes:
+    return b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n{} loop\n%%EOF\n"
+
+
+@cache
+def _dicom_before_pixels() -> bytes:
+    """All of a film's file up to its pixels, explicit and little endian."""
+    whole = _dicom(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    return whole[: whole.index(b"\xe0\x7f\x10\x00")]
+
+
+def _dicom_with(inside: bytes, random: np.random.Generator) -> bytes:
+    """A film with something more before its pixels."""
+    return _dicom_before_pixels() + inside + b"\xe0\x7f\x10\x00OB\0\0" + struct.pack("<I", 64) + bytes(range(64))
+
+
+def _deflated_dicom(random: np.random.Generator) -> bytes:
+    """Half a gigabyte of zeros where the data set should be."""
+    whole = _dicom(np.arange(64, dtype=np.uint8).reshape(8, 8), DeflatedExplicitVRLittleEndian)
+    meta = 144 + struct.unpack("<I", whole[140:144])[0]
+    packer = zlib.compressobj(1, wbits=-15)
+    head = _dicom_before_pixels()
+    start = 144 + struct.unpack("<I", head[140:144])[0]
+    private = b"\x09\x00\x10\x10OB\0\0" + struct.pack("<I", 2**29)
+    packed = packer.compress(head[start:]) + packer.compress(private)
+    return whole[:meta] + packed + b"".join(packer.compress(bytes(2**20)) for _ in range(512)) + packer.flush()
+
+
+def _nested(depth: int, random: np.random.Generator) -> bytes:
+    """Sequences within sequences, of undefined lengths."""
+    open_ = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    close = b"\xfe\xff\x0d\xe0\0\0\0\0" + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    return _dicom_with(open_ * depth + close * depth, random)
+
+
+def _dicom_of_size(random: np.random.Generator) -> bytes:
+    rows, columns = [(65535, 65535), (9999, 9999), (65535, 1), (0, 5)][random.integers(4)]
+    return _dicom(np.arange(64, dtype=np.uint8).reshape(8, 8), Rows=rows, Columns=columns)
+
+
+def _dicom_of_frames(random: np.random.Generator) -> bytes:
+    return _dicom(np.arange(64, dtype=np.uint8).reshape(8, 8), NumberOfFrames=int(random.choice([0, 2, 2**31 - 1])))
+
+
+@cache
+def _large_run_lengths() -> bytes:
+    """Run lengths of as many pixels as are let through, nearly all black."""
+    side = 9999
+    frame = struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\0" * (side * side // 128 + 1) + b"\0\xff"
+    elements = {"Rows": side, "Columns": side, "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+    return _dicom(np.zeros((8, 8), np.uint8), RLELossless, frame + b"\0" * (len(frame) % 2), **elements)
+
+
+def _many_fragments(random: np.random.Generator) -> bytes:
+    whole = _dicom(np.zeros((8, 8), np.uint8), JPEGBaseline8Bit, _saved(Image.effect_noise((8, 8), 50), "JPEG"))
+    place = whole.rindex(b"\xfe\xff\xdd\xe0")
+    return whole[:place] + b"\xfe\xff\x00\xe0\0\0\0\0" * 300_000 + whole[place:]
+
+
+_BUILT: dict[str, Callable[[np.random.Generator], bytes]] = {
+    "png of 2^31 x 2^31 pixels": lambda random: _png(2**31 - 1, 2**31 - 1, _zeros(2**20)),
+    "png of 1 x 100 million pixels": lambda random: _png(100_000_000, 1, _zeros(100_000_000, 255)),
+    "png of 1 x 65,535 pixels": lambda random: _png(1, 65535, _zeros(2 * 65535 - 1, 255)),
+    "png of 100 megapixels, grey": partial(_large_png, 8, 0, 1),
+    "png of 100 megapixels, 16 bits": partial(_large_png, 16, 0, 1),
+    "png of 100 megapixels, with alpha": partial(_large_png, 8, 6, 4),
+    "png that inflates to a gigabyte": lambda random: _png(64, 64, _zeros(2**30)),
+    "png of 64 x 64 without pixels": lambda random: _png(64, 64, b""),
+    "png with a bomb of text": partial(_text_bomb, b"zTXt"),
+    "png with a bomb of wide text": partial(_text_bomb, b"iTXt"),
+    "png with a bomb of a colour profile": partial(_text_bomb, b"iCCP"),
+    "png of 200,000 chunks": _many_text_chunks,
+    "png of 2^31 frames": _animated_png,
+    "jpeg of a thousand scans": lambda random: _jpeg_of_many_scans(),
+    "jpeg of another size than it says": _jpeg_of_size,
+    "tiff of 50,000 directories": partial(_tiff, directories=50_000),
+    "tiff of directories in a circle": partial(_tiff, directories=2, loop=True),
+    "tiff of 100 megapixels, deflated": lambda random: _tiff(random, side=9999, packed=_zeros(9999**2 - 1, 255)),
+    "postscript": _postscript,
+    "dicom of another size than it says": _dicom_of_size,
+    "dicom of 2^31 frames": _dicom_of_frames,
+    "dicom that inflates to half a gigabyte": _deflated_dicom,
+    "dicom of sequences in 5,000 sequences": partial(_nested, 5000),
+    "dicom of sequences in 200 sequences": partial(_nested, 200),
+    "dicom of 300,000 elements": partial(_dicom_with, b"\x09\x00\x10\x10LO\x02\x00aa" * 300_000),
+    "dicom of 100,000 items": partial(
+        _dicom_with,
+        b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\0\0\0\0" * 100_000 + b"\xfe\xff\xdd\xe0\0\0\0\0",
+    ),
+    "dicom with an element of 4 gigabytes": partial(_dicom_with, b"\x09\x00\x10\x10OB\0\0\xfe\xff\xff\xff"),
+    "dicom of 100 megapixels in run lengths": lambda random: _large_run_lengths(),
+    "dicom of 300,000 fragments": _many_fragments,
+}
+
+
+def summarise(rows: pd.DataFrame, part: int) -> pd.DataFrame:
+    """A row for every kind and mutation of a slice's files."""
+    named = rows["outcome"].isin(["stored", "lost", "crashed", "stalled"])
+    counts = pd.crosstab([rows["kind"], rows["mutation"]], rows["outcome"].where(named, "skipped"))
+    counts = counts.reindex(columns=["stored", "skipped", "lost", "crashed", "stalled"], fill_value=0)
+    worst = (
+        rows.groupby(["kind", "mutation"])[["seconds", "clock", "mb"]].max().round({"seconds": 2, "clock": 2, "mb": 0})
+    )
+    counts.insert(0, "files", counts.sum(axis=1))
+    return counts.join(worst).reset_index().assign(slice=part)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--slice", type=int, default=500)
+    parser.add_argument("--films", type=Path, default=REAL)
+    parser.add_argument("--only", type=int, help="prepare this one alone, and say what came of it")
+    arguments = parser.parse_args()
+    bases = make_bases(arguments.films)
+    if arguments.only is not None:
+        with tempfile.TemporaryDirectory() as work:
+            print(run_slice(range(arguments.only, arguments.only + 1), bases, Path(work)).T.to_string())
+        return
+    done = pd.read_csv(RESULTS) if RESULTS.is_file() else pd.DataFrame(columns=["slice"])
+    for part in _slices(arguments.count, arguments.slice):
+        number = part.start // arguments.slice
+        if number in set(done["slice"]):
+            continue
+        with tempfile.TemporaryDirectory() as work:
+            rows = run_slice(part, bases, Path(work))
+        for row in rows.sort_values("seconds").tail(3).itertuples():
+            print(f"slow: {row.number} {row.kind}, {row.mutation}: {row.seconds:.2f} s, {row.mb:.0f} MB, {row.outcome}")
+        for row in rows[rows["outcome"].isin(["lost", "crashed", "stalled"])].itertuples():
+            print(f"{row.outcome}: {row.number} {row.kind}, {row.mutation}")
+        done = pd.concat([done, summarise(rows, number)], ignore_index=True)
+        with written_whole(RESULTS) as temporary:
+            done.to_csv(temporary, index=False)
+        print(f"slice {number}: {_totals(done)}", flush=True)
+
+
+def _slices(count: int, length: int) -> Iterator[range]:
+    for first in range(0, count, length):
+        yield range(first, min(first + length, count))
+
+
+def _totals(rows: pd.DataFrame) -> str:
+    sums = rows[["files", "stored", "skipped", "lost", "crashed", "stalled"]].sum()
+    counts = ", ".join(f"{count:,} {what}" for what, count in sums.items())
+    return f"{counts}; slowest {rows['seconds'].max():.1f} s, largest {rows['mb'].max():.0f} MB"
+
+
+if __name__ == "__main__":
+    main()
