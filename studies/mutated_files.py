@@ -68,10 +68,10 @@ class Mutant(NamedTuple):
 
 
 def mutant(number: int, bases: Mapping[str, list[bytes]], seed: int = 0) -> Mutant:
-    """File number `number`: nine of ten are whole files with random damage, every tenth is built to do harm."""
+    """File number `number`: most are whole files with random damage, every twentieth is built to do harm."""
     random = np.random.default_rng([seed, number])
-    if number % 10 == 9:
-        name = list(_BUILT)[(number // 10) % len(_BUILT)]
+    if number % 20 == 19:
+        name = list(_BUILT)[number // 20 % len(_BUILT)]
         return Mutant("built", name, _BUILT[name](random), name.startswith("dicom"))
     kind = list(bases)[number % len(bases)]
     whole = bases[kind][random.integers(len(bases[kind]))]
@@ -380,17 +380,17 @@ def _png(
 
 
 @cache
-def _zeros(count: int, last: int = 0) -> bytes:
-    """So many zeros, and a last byte, deflated."""
+def _zeros(count: int, first: bytes = b"") -> bytes:
+    """A few bytes and then so many zeros, deflated."""
     packer = zlib.compressobj(1)
     blocks = [2**20] * (count // 2**20) + [count % 2**20]
-    return b"".join([*(packer.compress(bytes(n)) for n in blocks), packer.compress(bytes([last])), packer.flush()])
+    return b"".join([packer.compress(first), *(packer.compress(bytes(n)) for n in blocks), packer.flush()])
 
 
 def _large_png(bits: int, colour: int, channels: int, random: np.random.Generator) -> bytes:
-    """As large as is let through; all is black but for its last byte."""
+    """As large as is let through; all is black but for its first pixel."""
     side = 9999
-    packed = _zeros(side * (side * channels * bits // 8 + 1) - 1, 255)
+    packed = _zeros(side * (side * channels * bits // 8 + 3), b"\0\xff")
     return _png(side, side, packed, bits=bits, colour=colour, laced=int(random.integers(2)))
 
 
@@ -400,11 +400,11 @@ def _text_bomb(name: bytes, random: np.random.Generator) -> bytes:
 
 
 def _many_text_chunks(random: np.random.Generator) -> bytes:
-    return _png(64, 64, _zeros(64 * 65 - 1, 9), _chunk(b"tEXt", b"a\0b") * 200_000)
+    return _png(64, 64, _zeros(64 * 65, b"\0\x09"), _chunk(b"tEXt", b"a\0b") * 200_000)
 
 
 def _animated_png(random: np.random.Generator) -> bytes:
-    return _png(64, 64, _zeros(64 * 65 - 1, 9), _chunk(b"acTL", struct.pack(">II", 0x7FFF_FFFF, 0)))
+    return _png(64, 64, _zeros(64 * 65, b"\0\x09"), _chunk(b"acTL", struct.pack(">II", 0x7FFF_FFFF, 0)))
 
 
 @cache
@@ -487,7 +487,7 @@ def _dicom_of_frames(random: np.random.Generator) -> bytes:
 def _large_run_lengths() -> bytes:
     """Run lengths of as many pixels as are let through, nearly all black."""
     side = 9999
-    frame = struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\0" * (side * side // 128 + 1) + b"\0\xff"
+    frame = struct.pack("<16I", 1, 64, *[0] * 14) + b"\0\xff" + b"\x81\0" * (side * side // 128 + 1)
     elements = {"Rows": side, "Columns": side, "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
     return _dicom(np.zeros((8, 8), np.uint8), RLELossless, frame + b"\0" * (len(frame) % 2), **elements)
 
@@ -500,8 +500,8 @@ def _many_fragments(random: np.random.Generator) -> bytes:
 
 _BUILT: dict[str, Callable[[np.random.Generator], bytes]] = {
     "png of 2^31 x 2^31 pixels": lambda random: _png(2**31 - 1, 2**31 - 1, _zeros(2**20)),
-    "png of 1 x 100 million pixels": lambda random: _png(100_000_000, 1, _zeros(100_000_000, 255)),
-    "png of 1 x 65,535 pixels": lambda random: _png(1, 65535, _zeros(2 * 65535 - 1, 255)),
+    "png of 1 x 100 million pixels": lambda random: _png(100_000_000, 1, _zeros(100_000_000, b"\0\xff")),
+    "png of 1 x 65,535 pixels": lambda random: _png(1, 65535, _zeros(2 * 65535, b"\0\xff")),
     "png of 100 megapixels, grey": partial(_large_png, 8, 0, 1),
     "png of 100 megapixels, 16 bits": partial(_large_png, 16, 0, 1),
     "png of 100 megapixels, with alpha": partial(_large_png, 8, 6, 4),
@@ -516,7 +516,7 @@ _BUILT: dict[str, Callable[[np.random.Generator], bytes]] = {
     "jpeg of another size than it says": _jpeg_of_size,
     "tiff of 50,000 directories": partial(_tiff, directories=50_000),
     "tiff of directories in a circle": partial(_tiff, directories=2, loop=True),
-    "tiff of 100 megapixels, deflated": lambda random: _tiff(random, side=9999, packed=_zeros(9999**2 - 1, 255)),
+    "tiff of 100 megapixels, deflated": lambda random: _tiff(random, side=9999, packed=_zeros(9999**2, b"\xff")),
     "postscript": _postscript,
     "dicom of another size than it says": _dicom_of_size,
     "dicom of 2^31 frames": _dicom_of_frames,

@@ -152,7 +152,7 @@ def permutation_p(
     # Sums of the same ranks in another order differ in their last digits.
     better = np.count_nonzero(sums >= own - 1e-9 * abs(own))
     value = float(auroc(scores, labels).mean())
-    return Permutation(value, (1 + better) / (1 + permutations), exchanged, len(films))
+    return Permutation(value, float((1 + better) / (1 + permutations)), exchanged, len(films))
 
 
 def warning(labels: np.ndarray, patients: np.ndarray | None = None) -> str | None:
@@ -225,7 +225,7 @@ def _by_percentiles(estimates: np.ndarray, resampled: np.ndarray, patients: int,
     highs = estimate + np.maximum(means[::-1][: len(tails)] - estimate, 0) * stretch
     holding = np.count_nonzero((lows <= 0) & (highs >= 0))
     chosen = max(int((1 - _LEVEL) * (replicates + 1)) - 1, 0)
-    p = min(2 * (holding + 1) / (replicates + 1), 1.0)
+    p = float(min(2 * (holding + 1) / (replicates + 1), 1))
     return Difference(estimate, float(max(lows[chosen], -1)), float(min(highs[chosen], 1)), p)
 
 
