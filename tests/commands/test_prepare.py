@@ -64,6 +64,29 @@ def test_settings_of_a_folder_are_refused_for_nih(films: Path, tmp_path: Path):
         prepare(films, tmp_path / "store", "nih", patient_pattern="(.)")
 
 
+def test_a_collection_is_recognised_and_takes_common_names(films: Path, tmp_path: Path):
+    rows = "".join(f"{index}.png,{('Effusion', 'No Finding')[index % 2]},{index}\n" for index in range(6))
+    (films / "Data_Entry_2017.csv").write_text("Image Index,Finding Labels,Patient ID\n" + rows)
+    line = [str(films), str(tmp_path / "store"), "--size", "24", "--jobs", "1", "--names", "common"]
+    found = CLI(prepare, args=line).tables[2].records()
+    present = {row["finding"]: row["present"] for row in found if row["present"]}
+    assert present == {"Pleural Effusion": 3, "No Finding": 3}
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "message"),
+    [
+        ("nih", {"readers": "any"}, "kind nih \\(none of its own\\).*readers.*vindr"),
+        ("padchest", {"csv": Path("labels.csv")}, "kind padchest \\(labels, exclude, views\\).*csv.*folder"),
+        ("nih", {"names_file": Path("mine.yaml")}, "--names common"),
+        ("mimic", {"labels": "physician"}, "labels = physician"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(films: Path, tmp_path: Path, kind: str, setting: dict, message: str):
+    with pytest.raises(ScarceError, match=message):
+        prepare(films, tmp_path / "store", kind, **setting)
+
+
 def test_importing_the_commands_is_light():
     code = (
         "import sys, scarce_cxr.commands.prepare, scarce_cxr.commands.show;"

@@ -114,7 +114,7 @@ def test_damage_becomes_a_reason(tmp_path: Path):
         "cut.png": "truncated",
         "cut.jpg": "truncated",
         "head.png": "truncated|damaged|not an image",
-        "frames.tif": "several frames: 2",
+        "frames.tif": "several frames",
         "blank.png": "blank",
         "unreal.tif": "not finite",
     }
@@ -185,7 +185,7 @@ def test_crop_keeps_the_middle_square_and_says_which(height: int, width: int):
     assert square == Square((height - side) // 2, (width - side) // 2, side, side)
     kept = film[square.top : square.top + side, square.left : square.left + side]
     expected = Image.fromarray(np.ascontiguousarray(kept)).resize((16, 16), Image.Resampling.LANCZOS)
-    assert np.array_equal(resized, np.clip(np.asarray(expected), 0, 1))
+    assert np.allclose(resized, np.clip(np.asarray(expected), 0, 1), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 51), (50, 30)])
@@ -203,7 +203,7 @@ def test_squash_shows_everything():
     resized, square = resize(film, 16, "squash")
     expected = Image.fromarray(film).resize((16, 16), Image.Resampling.LANCZOS)
     assert square == Square(0, 0, 30, 50)
-    assert np.array_equal(resized, np.clip(np.asarray(expected), 0, 1))
+    assert np.allclose(resized, np.clip(np.asarray(expected), 0, 1), rtol=0, atol=1e-6)
 
 
 def test_a_fine_grating_is_averaged_not_aliased():

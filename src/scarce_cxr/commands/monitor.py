@@ -29,7 +29,7 @@ def monitor(
             names (random weights), pretrained:NAME (published weights), or safetensors files of a resnet50 or of
             another architecture as NAME:FILE.
         store: Where the films are, for plain backbones; 20 % of the patients are measured.
-        size: Side of the views in pixels, for plain backbones.
+        size: Side of the views in pixels, for plain backbones whose file does not say its own.
         out: The figure; by default collapse.png in the first run's folder of figures, or here.
         follow: Go on showing the looks of one running run until it ends.
     """

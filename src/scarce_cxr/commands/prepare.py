@@ -14,7 +14,20 @@ if TYPE_CHECKING:
 def prepare(
     source: Path,
     store: Path,
-    kind: Literal["auto", "nih", "folder"] = "auto",
+    kind: Literal[
+        "auto",
+        "nih",
+        "padchest",
+        "chexpert",
+        "mimic",
+        "vindr",
+        "rsna",
+        "siim",
+        "montgomery",
+        "shenzhen",
+        "dicom",
+        "folder",
+    ] = "auto",
     size: int = 320,
     fit: Literal["crop", "pad", "squash"] = "crop",
     bits: Literal[8, 16] = 8,
@@ -26,14 +39,23 @@ def prepare(
     patient_column: str | None = None,
     patient_pattern: str | None = None,
     label_columns: list[str] | None = None,
+    names: Literal["source", "common"] = "source",
+    names_file: Path | None = None,
+    labels: Literal["all", "physician", "chexpert", "negbio"] | None = None,
+    exclude: Path | None = None,
+    readers: Literal["majority", "any", "all", "uncertain"] | None = None,
+    boxes: Literal["mean", "all"] | None = None,
+    voi: Literal["window", "full", "percentile"] = "window",
+    views: Literal["frontal", "all"] | None = None,
+    burned_in: Literal["skip", "keep"] | None = None,
 ) -> Result:
     """Reads a folder of radiographs into a store; run again, it continues where it was interrupted.
 
     Args:
-        source: folder with the pictures.
+        source: folder with the pictures; they may lie in zip or tar archives there, which are not unpacked.
         store: folder to write; NAME.private beside it keeps the key, the original names and the skipped files.
-        kind: "nih" is a download of ChestX-ray14 or alike, "folder" any folder of PNG, JPEG, TIFF or BMP files;
-            "auto" takes nih where its table of labels lies in the folder.
+        kind: a public collection as it is downloaded, or "dicom", any folder of DICOM files, or "folder", any folder
+            of PNG, JPEG, TIFF or BMP files; "auto" recognises a collection by its tables' names.
         size: side of the stored square, in pixels.
         fit: "crop" keeps the middle square, "pad" adds black, "squash" gives up the aspect.
         bits: bits of a stored pixel, 8 or 16.
@@ -45,21 +67,39 @@ def prepare(
         patient_column: its column with the patient.
         patient_pattern: instead, a regular expression with one group that finds the patient in the path.
         label_columns: its columns with findings: 1, 0, -1 (uncertain) or empty (not mentioned).
+        names: "source" keeps the collection's names of findings, "common" takes those that collections share.
+        names_file: a changed copy of the shipped common_names.yaml.
+        labels: whose labels. PadChest: "all" or "physician"; MIMIC: "chexpert" or "negbio".
+        exclude: a changed copy of the shipped padchest.yaml: PadChest's labels that are no findings.
+        readers: how VinDr's three readers agree on a finding; "majority" by default.
+        boxes: "mean" of VinDr's readers (the default), or "all".
+        voi: how DICOM films are scaled: "window" as their headers say, "full" from the smallest value to the largest,
+            "percentile" but for a thousandth at either end.
+        views: "frontal" (the default) leaves out laterals, of kind "dicom" also obliques; "all" keeps them. Films of
+            unknown view stay in either case.
+        burned_in: of kind "dicom": whether to "skip" (the default) or "keep" films with text about the patient in
+            their pixels, where the header says so.
 
     Returns:
         What the store holds, what was skipped, and every finding's count.
     """
     from scarce_cxr.images.prepare import prepare as write_store
 
-    table = {
+    options = {
         "csv": csv,
         "path_column": path_column,
         "patient_column": patient_column,
         "patient_pattern": patient_pattern,
-        "label_columns": label_columns or (),
+        "label_columns": label_columns,
+        "labels": labels,
+        "exclude": exclude,
+        "readers": readers,
+        "boxes": boxes,
+        "views": views,
+        "burned_in": burned_in,
     }
     summary = write_store(
-        _source(kind, source, table),
+        _source(kind, source, {name: value for name, value in options.items() if value}, names, names_file),
         store,
         size=size,
         fit=fit,
@@ -67,25 +107,41 @@ def prepare(
         shard_mib=shard_mib,
         jobs=jobs,
         key_file=key,
+        voi=voi,
     )
     return _result(summary, store)
 
 
-def _source(kind: str, folder: Path, table: dict) -> "Source":
-    from scarce_cxr.images.sources import FolderSource, NihSource
+# What can be set of a kind, beyond what can be set of all.
+_OPTIONS = {
+    "folder": ("csv", "path_column", "patient_column", "patient_pattern", "label_columns"),
+    "padchest": ("labels", "exclude", "views"),
+    "chexpert": ("views",),
+    "mimic": ("labels", "views"),
+    "vindr": ("readers", "boxes"),
+    "dicom": ("views", "burned_in"),
+}
+
+
+def _source(kind: str, folder: Path, options: dict, names: str, names_file: Path | None) -> "Source":
+    from scarce_cxr.images.sources import SOURCES, CommonNames, list_files, recognise
 
     if kind == "auto":
-        kind = "nih" if any(folder.glob("Data_Entry_2017*.csv")) else "folder"
-    if kind == "folder":
-        return FolderSource(folder, **table)
-    given = [name for name, value in table.items() if value]
-    if given:
+        kind = recognise(list_files(folder)) or "folder"
+    wrong = [name for name in options if name not in _OPTIONS.get(kind, ())]
+    if wrong:
+        of_kind = ", ".join(_OPTIONS.get(kind, ())) or "none of its own"
         raise ScarceError(
-            "a source of kind nih, whose tables are known",
-            f"the setting {given[0]}",
-            "leave it out, or take kind folder",
+            f"settings of a source of kind {kind} ({of_kind})",
+            f"the setting {wrong[0]}",
+            f"leave it out, or take a kind that has it: {', '.join(k for k in _OPTIONS if wrong[0] in _OPTIONS[k])}",
         )
-    return NihSource(folder)
+    source = SOURCES[kind](folder, **options)
+    if names == "common":
+        return CommonNames(source, names_file)
+    if names_file is not None:
+        raise ScarceError("names: common with a names_file", "names: source", "add --names common")
+    return source
 
 
 def _result(summary: "Summary", path: Path) -> Result:

@@ -1,21 +1,43 @@
-"""A picture file, its values scaled to [0, 1], and the square that the store keeps of it."""
+"""A film's file, its values scaled to [0, 1], and the square that the store keeps of it."""
 
+import re
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 
-Fit = Literal["crop", "pad", "squash"]
+from scarce_cxr.images.resampling import lanczos_weights, resample
 
-# 200 megapixels are five times the largest detector's film; a header that promises more is damaged or hostile.
-MAX_PIXELS = 200_000_000
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+Fit = Literal["crop", "pad", "squash"]
+Voi = Literal["window", "full", "percentile"]
+
+# The largest detector's film has 40 megapixels, a film that was scanned finely 60; a header that promises more than 100
+# is damaged or hostile. A worker then stays below 2 GB, whatever it reads.
+MAX_PIXELS = 100_000_000
+# JPEG's own limit.
+_MAX_SIDE = 65_535
+# A progressive JPEG goes over the whole film ten times; who says so a million times stops the work for as long.
+_MAX_PIXELS_IN_SCANS = 5_000_000_000
+
+# Pillow would open others too, among them EPS, which it has another program draw.
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "PPM")
+
+# The first element's group (2 or 8), its number below 256, and its kind or a length below 256 (little endian); or the
+# same of group 8 in big endian.
+_WITHOUT_PREAMBLE = re.compile(rb"[\x02\x08]\0.\0([A-Z]{2}|.\0\0\0)|\0\x08\0.[A-Z]{2}", re.DOTALL)
 
 _opening = threading.Lock()
+# Pillow warns of damaged headers, and once more of large TIFF files; what is worth telling stands in skipped.csv.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Skipped(Exception):  # noqa: N818 - not a failure of the run: one film less, and a line in skipped.csv
@@ -43,8 +65,21 @@ class Square:
     width: int
 
 
-def decode(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads a PNG, JPEG, TIFF, BMP or whatever else Pillow opens.
+@dataclass(frozen=True)
+class Shown:
+    """A film whose file itself says how its values are to be shown, as DICOM does.
+
+    Attributes:
+        values: (H, W) in the film's own values, of which the checksum is taken.
+        film: (H, W) float32 in [0, 1].
+    """
+
+    values: np.ndarray
+    film: np.ndarray
+
+
+def decode(path: Path, max_pixels: int = MAX_PIXELS, voi: Voi = "window") -> np.ndarray | Shown:
+    """Reads a DICOM file, or a PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000 or PPM; the content decides, not the name.
 
     Colour becomes luma (ITU-R 601), opaque alpha is dropped, partial alpha is laid on black, and the EXIF
     orientation is applied. Grey films keep their depth; Pillow reads colour at 8 bits a channel.
@@ -52,9 +87,10 @@ def decode(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Args:
         path: the file.
         max_pixels: more than this many pixels in the header are refused before anything is decoded.
+        voi: how the values of a DICOM film are scaled, see `dicom.read_film`.
 
     Returns:
-        (H, W) in the film's own values: uint8, uint16, int32 or float32.
+        (H, W) in the film's own values: uint8, uint16, int32 or float32; of a DICOM file also how it is shown.
 
     Raises:
         Skipped: zero bytes, not an image, truncated, several frames, too large, values that are not finite, or blank.
@@ -63,16 +99,36 @@ def decode(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     if path.stat().st_size == 0:
         raise Skipped("zero bytes")
-    with _opened(path) as image:
+    with path.open("rb") as file:
+        if not is_dicom(file):
+            return _decode_picture(file, max_pixels)
+        # pydicom takes half a second to import, which pictures need not wait for.
+        from scarce_cxr.images.dicom import read_film
+
+        return read_film(file, voi, max_pixels)
+
+
+def is_dicom(file: BinaryIO) -> bool:
+    """Whether a file begins as DICOM does, be it without the preamble of 128 bytes; leaves it at its beginning."""
+    head = file.read(132)
+    file.seek(0)
+    return head[128:] == b"DICM" or _WITHOUT_PREAMBLE.match(head) is not None
+
+
+def _decode_picture(file: BinaryIO, max_pixels: int) -> np.ndarray:
+    with _opened(file) as image:
         width, height = image.size
-        if width * height > max_pixels:
+        if width * height > max_pixels or max(width, height) > _MAX_SIDE:
             raise Skipped(f"too large: {width} x {height} pixels")
         try:
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1:
-                raise Skipped(f"several frames: {frames}")
+            # To count them, all would have to be gone through.
+            if getattr(image, "is_animated", False):
+                raise Skipped("several frames")
+            if image.format == "JPEG" and width * height * _count_scans(file) > _MAX_PIXELS_IN_SCANS:
+                raise Skipped("damaged (more scans than any real picture)")
             image.load()
-            array = _grey(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            array = _grey(image)
         except (Skipped, MemoryError):
             raise
         except Exception as error:
@@ -86,21 +142,57 @@ def decode(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     return array
 
 
-def scale(array: np.ndarray, lowest: float = 0.1, highest: float = 99.9) -> np.ndarray:
+def scale(array: np.ndarray | Shown, lowest: float = 0.1, highest: float = 99.9) -> np.ndarray:
     """Maps a film's own range to [0, 1]; a few burnt-out or dead pixels do not set the range.
 
     Args:
-        array: (H, W) numbers.
-        lowest, highest: percentiles that become 0 and 1; values beyond are clipped. Where both coincide (a small
-            object on a flat ground), minimum and maximum take their place.
+        array: (H, W) numbers. A film whose file says how it is shown is returned as it says.
+        lowest, highest: percentiles that become 0 and 1, see `full_range`; values beyond are clipped.
 
     Returns:
         (H, W) float32.
     """
-    low, high = (float(value) for value in np.percentile(array, [lowest, highest]))
-    if low == high:
-        low, high = float(array.min()), float(array.max())
-    scaled = (array.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, np.finfo(np.float32).tiny))
+    if isinstance(array, Shown):
+        return array.film
+    return stretch(array, *full_range(array, lowest, highest))
+
+
+def full_range(array: np.ndarray, lowest: float = 0.1, highest: float = 99.9) -> tuple[float, float]:
+    """The percentiles `lowest` and `highest` of any number of values.
+
+    Where both coincide (a small object on a flat ground), minimum and maximum take their place.
+    """
+    if array.dtype in (np.uint8, np.uint16):
+        low, high = _percentiles(_histogram(array), (lowest, highest))
+    else:
+        low, high = (float(value) for value in np.percentile(array, [lowest, highest]))
+    return (low, high) if low < high else (float(array.min()), float(array.max()))
+
+
+def _histogram(array: np.ndarray) -> np.ndarray:
+    """How often each value of uint8 or uint16 occurs, (256,) or (65536,)."""
+    if array.dtype == np.uint8:
+        return np.array(Image.fromarray(array.reshape(1, -1)).histogram())
+    counts = np.zeros(65536, np.int64)
+    # Strip by strip: numpy's indices are four times as large as the values.
+    for strip in np.array_split(array.ravel(), -(-array.size // 2**20)):
+        counts += np.bincount(strip, minlength=65536)
+    return counts
+
+
+def _percentiles(counts: np.ndarray, wanted: tuple[float, float]) -> list[float]:
+    """Percentiles of values that occur `counts` times, interpolated between neighbours as numpy does."""
+    until = np.cumsum(counts)
+    places = np.array(wanted) / 100 * (until[-1] - 1)
+    below, above = (np.searchsorted(until, edge(places), side="right") for edge in (np.floor, np.ceil))
+    return (below + (above - below) * (places - np.floor(places))).tolist()
+
+
+def stretch(array: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Maps `low` to 0 and `high` to 1, and clips what lies beyond; float32."""
+    scaled = array.astype(np.float32)
+    scaled -= np.float32(low)
+    scaled /= np.float32(max(high - low, np.finfo(np.float32).tiny))
     return np.clip(scaled, 0, 1, out=scaled)
 
 
@@ -117,16 +209,22 @@ def resize(film: np.ndarray, size: int, fit: Fit = "crop") -> tuple[np.ndarray, 
         (size, size) float32 in [0, 1], and which part of the film it shows.
     """
     square = _square(*film.shape, fit)
-    if fit == "pad":
-        padded = np.zeros((square.height, square.width), np.float32)
-        padded[-square.top :, -square.left :][: film.shape[0], : film.shape[1]] = film
-        film = padded
-    elif fit == "crop":
-        film = film[square.top :, square.left :][: square.height, : square.width]
-    image = Image.fromarray(np.ascontiguousarray(film, np.float32))
-    resized = np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
+    down = _weights(square.top, square.height, film.shape[0], size)
+    across = _weights(square.left, square.width, film.shape[1], size)
+    inside = film[max(square.top, 0) :, max(square.left, 0) :][: square.height, : square.width]
+    resized = resample(np.asarray(inside, np.float32), down, across)
     # The filter overshoots at sharp edges.
-    return np.clip(resized, 0, 1), square
+    return np.clip(resized, 0, 1, out=resized), square
+
+
+def _weights(begin: int, length: int, of: int, size: int) -> "csr_array":
+    """What `size` pixels take of those of the film's `of` pixels along an axis that the square, from `begin`, shows.
+
+    What the square shows beside the film is black, and black adds nothing.
+    """
+    weights = lanczos_weights(length, size)
+    before = max(-begin, 0)
+    return weights[:, before : before + of] if of < length else weights
 
 
 def quantise(film: np.ndarray, bits: Literal[8, 16] = 8) -> np.ndarray:
@@ -144,19 +242,27 @@ def _square(height: int, width: int, fit: Fit) -> Square:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Opens a file with Pillow's own limit on size lifted: it warns at half of what a large mammogram has."""
-    with path.open("rb") as file:
-        with _opening:
-            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                image = Image.open(file)
-            except Exception:
-                raise Skipped("not an image") from None
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
-        with image:
-            yield image
+def _opened(file: BinaryIO) -> Iterator[Image.Image]:
+    """Opens a picture with Pillow's own limit on size lifted: it warns at half of what a large mammogram has."""
+    with _opening:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(file, formats=_FORMATS)
+        except Exception:
+            raise Skipped("not an image") from None
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    with image:
+        yield image
+
+
+def _count_scans(file: BinaryIO) -> int:
+    """How often a JPEG file has the marker that begins a scan; leaves it where it is."""
+    here = file.tell()
+    file.seek(0)
+    scans = file.read().count(b"\xff\xda")
+    file.seek(here)
+    return scans
 
 
 def _grey(image: Image.Image) -> np.ndarray:
@@ -164,7 +270,7 @@ def _grey(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):
         array = np.asarray(image)
         fits = array.min() >= 0 and array.max() <= np.iinfo(np.uint16).max
-        return array.astype(np.uint16 if fits else np.int32)
+        return array.astype(np.uint16 if fits else np.int32, copy=False)
     if image.mode == "F":
         return np.asarray(image, np.float32)
     if image.has_transparency_data:

@@ -16,15 +16,16 @@ import numpy as np
 from scarce_cxr import progress
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.atomic import written_whole
-from scarce_cxr.images.decode import Fit, Skipped, Square, decode, quantise, resize, scale
+from scarce_cxr.images.decode import Fit, Shown, Skipped, Square, Voi, decode, quantise, resize, scale
 from scarce_cxr.images.keys import choose_key, keep_key, keyed_digest, private_folder, pseudonym
 from scarce_cxr.images.parallel import map_chunks
-from scarce_cxr.images.sources import Record, Source
+from scarce_cxr.images.sources import DicomSource, Record, Source
+from scarce_cxr.images.sources.records import SUFFIXES
 from scarce_cxr.images.store import Store
 from scarce_cxr.images.summary import Summary, summarise
 from scarce_cxr.images.writer import Plan, StoreWriter, read_plan, refuse_other_plan
 
-Decoder = Callable[[Path], np.ndarray]
+Decoder = Callable[[Path], np.ndarray | Shown]
 
 # Large enough that passing a chunk around costs little beside decoding it, small enough that a crash repeats little.
 _FILMS_PER_CHUNK = 16
@@ -52,6 +53,7 @@ def prepare(
     jobs: int = -1,
     key_file: Path | None = None,
     decoder: Decoder = decode,
+    voi: Voi = "window",
 ) -> Summary:
     """Writes a store, or what is missing of it; a finished one is left as it is.
 
@@ -67,6 +69,8 @@ def prepare(
         jobs: how many films are read at a time, as joblib counts: -1 is one a core. The backend is joblib's.
         key_file: another store's key, so that both have the same pseudonyms.
         decoder: reads one file; (H, W) numbers, or `Skipped`.
+        voi: how DICOM films are scaled. Where a source has files that are no plain pictures, the decoder is called
+            with it by this name, and it is kept among the store's settings.
 
     Returns:
         What was done, and what the store holds.
@@ -78,7 +82,7 @@ def prepare(
     started = time.monotonic()
     store_path = Path(store_path)
     private = private_folder(store_path)
-    _check(size, fit, bits, shard_mib, jobs)
+    _check(size, fit, bits, shard_mib, jobs, voi)
     begun = read_plan(store_path)
     if begun is not None and not (private / "key").exists():
         raise ScarceError(
@@ -87,6 +91,8 @@ def prepare(
     key = choose_key(private, key_file)
     listing = source.read(partial(pseudonym, key, source.name, "image"))
     settings = {**source.settings(), "size": size, "fit": fit, "bits": bits, "shard_mib": shard_mib}
+    if source.name == DicomSource.name or any(not r.name.lower().endswith(SUFFIXES) for r in listing.records):
+        settings["voi"], decoder = voi, partial(decoder, voi=voi)
     origin = _origin(key, listing.records, [name for name, _ in listing.skipped])
     plan = Plan(settings, listing.findings, origin)
     if begun is not None:
@@ -96,7 +102,8 @@ def prepare(
     if not (store_path / "store.json").exists():
         writer = StoreWriter(store_path, plan)
         read = partial(_read_films, decoder=decoder, size=size, fit=fit, bits=bits)
-        decoded = _write_shards(writer, listing.records, read, partial(pseudonym, key, source.name), source.name, jobs)
+        name = partial(pseudonym, key, getattr(source, "patients_of", source.name))
+        decoded = _write_shards(writer, listing.records, read, name, source.name, jobs)
         _write_private(private, writer, listing.records, listing.skipped)
         writer.finish()
     shutil.rmtree(store_path / "parts", ignore_errors=True)
@@ -105,13 +112,14 @@ def prepare(
     return summarise(Store.open(store_path), skipped, decoded, time.monotonic() - started, listing.notes)
 
 
-def _check(size: int, fit: str, bits: int, shard_mib: int, jobs: int) -> None:
+def _check(size: int, fit: str, bits: int, shard_mib: int, jobs: int, voi: str) -> None:
     conditions = (
         (size >= 1, "a size of at least 1 pixel", f"size = {size}", "choose e.g. 320"),
         (fit in ("crop", "pad", "squash"), "fit: crop, pad or squash", f"fit = {fit}", "choose one of them"),
         (bits in (8, 16), "8 or 16 bits", f"bits = {bits}", "choose 8 or 16"),
         (shard_mib > 0, "shards larger than nothing", f"shard_mib = {shard_mib}", "choose e.g. 256"),
         (jobs != 0, "a number of jobs", f"jobs = {jobs}", "choose -1 for one a core"),
+        (voi in ("window", "full", "percentile"), "voi: window, full or percentile", f"voi = {voi}", "choose one"),
     )
     for met, *sentence in conditions:
         if not met:
@@ -197,9 +205,10 @@ def _read_film(path: Path, decoder: Decoder, size: int, fit: Fit, bits: Literal[
         raise ScarceError("the file that was listed", f"nothing at {path}", "bring it back and run it again") from None
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    digest = hashlib.sha256(f"{array.dtype.name} {array.shape}".encode())
-    digest.update(np.ascontiguousarray(array))
-    return _Film(quantise(pixels, bits), *array.shape, square, digest.hexdigest())
+    values = array.values if isinstance(array, Shown) else array
+    digest = hashlib.sha256(f"{values.dtype.name} {values.shape}".encode())
+    digest.update(np.ascontiguousarray(values))
+    return _Film(quantise(pixels, bits), *values.shape, square, digest.hexdigest())
 
 
 def _row(record: Record, film: _Film, name: Callable[[str, str], str], source: str) -> dict[str, Any]:

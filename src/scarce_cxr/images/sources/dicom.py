@@ -11,6 +11,7 @@ from scarce_cxr import progress
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.archives import Member
 from scarce_cxr.images.decode import Skipped
+from scarce_cxr.images.sources.lists import choose
 from scarce_cxr.images.sources.records import Listing, Record, list_files, sort_records
 from scarce_cxr.images.sources.tables import sex, years
 
@@ -66,11 +67,16 @@ class DicomSource:
         folder: holds the files.
         views: `frontal` leaves out laterals and obliques; films of unknown view stay in either case, as UNKNOWN.
         burned_in: whether to keep films whose header says that text about the patient is in their pixels.
+
+    Raises:
+        ScarceError: a setting is none of its words.
     """
 
     name = "dicom"
 
     def __init__(self, folder: Path, views: Views = "frontal", burned_in: BurnedIn = "skip") -> None:
+        choose("views", views, ("frontal", "all"))
+        choose("burned_in", burned_in, ("skip", "keep"))
         self.folder, self.views, self.burned_in = Path(folder), views, burned_in
 
     def settings(self) -> dict[str, Any]:
@@ -174,10 +180,9 @@ def _read(path: Path | Member) -> "Header":
             return read_header(file)
     except MemoryError:
         raise Skipped("not enough memory") from None
-    except FileNotFoundError:
-        raise Skipped("a link that leads nowhere") from None
     except OSError as error:
-        raise Skipped(f"cannot be read: {error.strerror}") from None
+        lost = isinstance(error, FileNotFoundError) and path.is_symlink()
+        raise Skipped("a link that leads nowhere" if lost else f"cannot be read: {error.strerror}") from None
 
 
 def _record(name: str, path: Path | Member, image_id: str, header: "Header", view: str) -> Record:

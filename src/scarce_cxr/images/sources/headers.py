@@ -46,10 +46,10 @@ def read_headers(films: Mapping[str, Path | Member]) -> dict[str, Header]:
 
 def _read(path: Path | Member) -> Header:
     # pydicom takes half a second to import, which sources without DICOM need not wait for.
-    from scarce_cxr.images.dicom.elements import code, integer, number, read_elements, silence, text
+    from scarce_cxr.images.dicom.elements import code, guarded, integer, number, read_elements, text
 
     try:
-        with path.open("rb") as file, silence():
+        with path.open("rb") as file, guarded():
             elements = read_elements(file, _KEYWORDS)
             view = code(elements, "ViewPosition")
             return Header(
