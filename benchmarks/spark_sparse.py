@@ -14,18 +14,14 @@ import statistics
 import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
 from scarce_cxr.backbones.backbone import Backbone, BackboneSettings
-from scarce_cxr.commands.recipes import find_recipe
+from scarce_cxr.commands.recipes import NIH_FILMS, find_recipe
 from scarce_cxr.methods.parts.sparse import SparseEncoder
-from scarce_cxr.training.automatic import resolve
-from scarce_cxr.training.memory import BYTES, bytes_saved, measure_memory
-from scarce_cxr.training.pretrain import build_method
-from scarce_cxr.training.recipe import recipe_parser, settle
-from scarce_cxr.views.draws import Draws
-from scarce_cxr.views.plans import Normalization
+from scarce_cxr.training.automatic import read_resolved
+from scarce_cxr.training.memory import bytes_saved, measure_memory
+from scarce_cxr.training.planning import GIB, build_to_measure, footprint, measure_kept, with_checkpointing
 
 
 def main() -> None:
@@ -97,32 +93,16 @@ def main() -> None:
 
 def step_memory(recipe: str, batch: int, limit: float) -> None:
     """Prints what a whole step of a recipe needs at its own batch, computed from bytes measured at a small one."""
-    parser = recipe_parser()
-    config = parser.parse_args(["--config", str(find_recipe(recipe))])
-    resolve(config, 100_000)
-    settings, _ = settle(parser, config)
-    method = build_method(settings).train().to(memory_format=torch.channels_last)
-    store_numbers = Normalization(0.5, 0.25)
-
-    def saved(films: int) -> int:
-        pixels = torch.randint(0, 256, (films, 256, 256), dtype=torch.uint8)
-        views = settings.views(pixels, Draws(0, 0, np.arange(films)), store_numbers)
-        with torch.autocast("cpu", torch.bfloat16):
-            return bytes_saved(lambda: method(views).loss, method)
-
-    small, large = saved(batch), saved(2 * batch)
-    each = (large - small) / batch
-    fixed = small - batch * each
-    memory = measure_memory(method, settings.optimizer)
-    weights = BYTES * (memory.backbone + memory.heads)
-    constant = 2 * weights + BYTES * (memory.optimizer + memory.statistics) + fixed
+    settings = with_checkpointing(read_resolved(find_recipe(recipe), NIH_FILMS), False)
+    method = build_to_measure(settings)
+    kept = measure_kept(method, settings, bf16=True, batches=(batch, 2 * batch))
+    step = footprint(measure_memory(method, settings.optimizer), kept)
     films = settings.training.batch_size
-    total = constant + films * each
     print(
-        f"{recipe}: {each / 2**20:.1f} MiB an image kept for backward (bf16 autocast, from batches of {batch} and "
-        f"{2 * batch}); weights, gradients, optimizer and what does not grow {constant / 2**30:.2f} GiB; at its batch "
-        f"of {films}: {total / 2**30:.1f} GiB of {limit:g}, without gradient checkpointing. Not in it: "
-        "what a layer takes while it runs"
+        f"{recipe}: {kept.saved.each / 2**20:.1f} MiB an image kept for backward (bf16 autocast, from batches of "
+        f"{batch} and {2 * batch}); weights, gradients, optimizer, reserve and what does not grow "
+        f"{step.of(0) / GIB:.2f} GiB; at its batch of {films}: {step.of(films) / GIB:.1f} GiB of {limit:g}, without "
+        "gradient checkpointing"
     )
 
 

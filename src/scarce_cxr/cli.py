@@ -17,12 +17,25 @@ from scarce_cxr.results import Result, Table
 COMMANDS = {
     "demo": "the whole way on phantom films, in a few minutes: films, store, pretraining, pictures",
     "phantom": "draw procedural chest films with a labels table, to try everything without data",
+    "fetch": "download a public collection, resumed and checked, or say how to ask for it",
     "prepare": "read a folder of radiographs into a store",
     "show": "draw a store's contact sheet and summarise its table",
+    "check": "find films that do not belong in a store, copies, shared patients, and the gap between stores",
+    "merge": "make one store of several",
+    "plan": "say what a run will need before it runs: memory, time, money, energy, disk; and whether it fits",
     "pretrain": "pretrain a backbone on a store by a recipe",
     "resume": "go on with a run that was stopped or killed, to the same bits",
     "monitor": "say whether runs learn or collapse, by what held-out films show; compare them with plain backbones",
+    "probe": "fit a classifier to frozen features of a few labelled films, again and again, and test it on all others",
+    "finetune": "train the last stages too on a few labelled films, and test them on all others",
+    "compare": "say what trials show: starts side by side with intervals, differences, labels needed, figures",
+    "explain": "draw where on films a finding's score comes from, start by start, and check that it was learned",
+    "map": "map films' features, and say whether they tell site, view or sex; nearest neighbours and worst errors",
     "plateau": "run the recipe on which DINO's loss lay flat, and ours, on the same films, and show the difference",
+    "embed": "compute the features of a store's films once, before probing",
+    "report": "one page of a run, or of several side by side: verdict, curves, films, labels, cost; opens offline",
+    "export": "write a backbone, with calibrated probes if asked for, for timm, torch.export, ONNX or a hub",
+    "predict": "score single films by an exported model, with warnings of films that it was not made for",
     "reconstruct": "draw what a run imagines behind the mask",
     "leak": "show how visible pixels leak behind the mask in a dense encoder, and not in an exact one",
     "schedules": "draw the learning rates of several recipes, and list what decides them",
@@ -79,10 +92,12 @@ def _call(name: str, arguments: list[str]) -> Result:
         for argument, after in zip(arguments, said, strict=True)
     ]
     lists = [key for key, hint in hints.items() if "list[" in str(hint)]
-    if next(iter(inspect.signature(function).parameters), "") in lists:
-        # A command whose first argument is a list takes everything before its options.
+    required = [key for key, of in inspect.signature(function).parameters.items() if of.default is of.empty]
+    if required and required[-1] in lists:
+        # A command whose last required argument is a list gives it all words that are left before its options.
         words = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
-        arguments = [json.dumps(words), *arguments[len(words) :]] if words else arguments
+        before, listed = words[: len(required) - 1], words[len(required) - 1 :]
+        arguments = [*before, json.dumps(listed), *arguments[len(words) :]] if listed else arguments
     parsed = _parse(parser.parse_args, _join_lists(arguments, lists), parser)
     return function(**parser.instantiate(parsed).as_dict())
 

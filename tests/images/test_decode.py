@@ -1,6 +1,7 @@
 """Every kind of picture file becomes the same grey film; every kind of damage becomes a reason."""
 
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scarce_cxr.images.decode import Skipped, Square, decode, quantise, resize, scale
+from scarce_cxr.images.decode import Skipped, Square, decode, full_range, quantise, resize, scale
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (20, 30), dtype=np.uint8)
@@ -138,6 +139,29 @@ def test_too_large_a_header_is_refused_before_decoding(tmp_path: Path):
         decode(path, max_pixels=599)
 
 
+def test_a_film_that_is_all_length_is_refused(tmp_path: Path):
+    with pytest.raises(Skipped, match="too large: 65536 x 1"):
+        decode(saved(Image.linear_gradient("L").resize((65_536, 1)), tmp_path / "film.png"))
+
+
+def test_a_jpeg_that_is_gone_over_a_thousand_times_is_refused(tmp_path: Path):
+    path = saved(Image.linear_gradient("L").resize((3000, 2000)), tmp_path / "film.jpg", progressive=True)
+    content = path.read_bytes()
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    assert decode(path).shape == (2000, 3000)
+    path.write_bytes(content[:-2] + 1000 * scan + content[-2:])
+    started = time.process_time()
+    with pytest.raises(Skipped, match="more scans"):
+        decode(path)
+    assert time.process_time() - started < 1
+
+
+def test_postscript_is_not_drawn(tmp_path: Path):
+    saved(FILM, tmp_path / "film.eps")
+    with pytest.raises(Skipped, match="not an image"):
+        decode(tmp_path / "film.eps")
+
+
 def test_a_large_film_below_the_limit_gives_no_warning_and_leaves_pillows_limit(tmp_path: Path, monkeypatch):
     path = saved(FILM, tmp_path / "film.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
@@ -160,6 +184,16 @@ def test_scale_maps_the_percentiles_to_zero_and_one():
     assert scaled[0, 99_900] == 1
     assert scaled[0, 50_000] == pytest.approx(0.5, abs=1e-6)
     assert (scaled.min(), scaled.max()) == (0, 1)
+
+
+@pytest.mark.parametrize("size", [1, 2, 999, 1000, 1001, 2**20 + 7])
+def test_percentiles_of_narrow_values_are_numpys(size: int):
+    for array in (RANDOM.integers(3, 250, size, dtype=np.uint8), RANDOM.integers(5, 60_000, size, dtype=np.uint16)):
+        for wanted in ((0.1, 99.9), (0, 100), (25, 75)):
+            expected = np.percentile(array, wanted)
+            if expected[0] == expected[1]:
+                expected = array.min(), array.max()
+            assert full_range(array, *wanted) == pytest.approx(tuple(expected), rel=1e-12)
 
 
 def test_scale_ignores_a_few_outliers_and_any_stretch_of_the_values():

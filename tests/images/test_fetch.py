@@ -46,7 +46,7 @@ class Server:
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802 - http.server's name
+            def do_GET(self) -> None:
                 outer.answer(self)
 
             def log_message(self, *_) -> None:
@@ -311,5 +311,5 @@ def test_a_part_that_is_whole_already_is_not_fetched_again(server, remote, tmp_p
 
 def test_too_small_a_disk_is_found_out_beforehand(remote, tmp_path: Path):
     check_room([remote(size=len(CONTENT)), remote("unknown")], tmp_path)
-    with pytest.raises(ScarceError, match="1,000,000,000.0 GB of room"):
+    with pytest.raises(ScarceError, match=r"1,000,000,000\.0 GB of room"):
         check_room([remote(size=10**18)], tmp_path)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.store import measure, write_sparse_store
 
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.store import COLUMNS, Store
@@ -194,3 +195,14 @@ def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(ScarceError, match="something else"):
         StoreWriter(tmp_path, a_plan())
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts bytes as Linux does")
+def test_a_store_of_the_size_of_nihs_opens_by_its_description_alone(tmp_path: Path):
+    store = write_sparse_store(tmp_path / "store", films=112_120, size=256)
+    assert sum(path.stat().st_size for path in store.glob("pixels-*.npy")) > 112_120 * 256**2
+    cost = measure(store, "open", "batch")
+    assert cost["open"]["bytes"] < 100_000
+    assert cost["open"]["processor"] < 0.1
+    assert cost["batch"]["mb"] < 200
+    assert len(Store.open(store)) == 112_120

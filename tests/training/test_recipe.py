@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from scarce_cxr.errors import ScarceError
@@ -44,3 +45,26 @@ def test_the_warm_up_cannot_be_longer_than_the_run(tmp_path):
 def test_films_fewer_than_a_batch_and_empty_batches_are_refused(batch_size):
     with pytest.raises(ScarceError, match="no larger than the data"):
         TrainingSettings(batch_size=batch_size).check(10)
+
+
+def test_sources_have_the_weights_that_the_recipe_gives_them(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(
+        SMALL.read_text().replace("training:\n", "training:\n  source_weights: {nih: 2, padchest: 0.5}\n")
+    )
+    sources = np.array(["nih", "padchest", "vindr", "nih"], dtype=object)
+    assert read_recipe(tmp_path / "recipe.yaml")[0].training.weights_of(sources).tolist() == [2, 0.5, 1, 2]
+    assert TrainingSettings().weights_of(sources) is None
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"nhi": 1.0}, "nih.*nhi"),
+        ({"nih": -1.0}, "at least 0"),
+        ({"nih": float("inf")}, "0"),
+        ({"nih": 0.0}, "above 0"),
+    ],
+)
+def test_weights_that_say_nothing_are_refused(weights, message):
+    with pytest.raises(ScarceError, match=message):
+        TrainingSettings(source_weights=weights).weights_of(np.array(["nih", "nih"], dtype=object))

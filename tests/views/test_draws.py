@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scarce_cxr.views.draws import Draws, epoch_order, philox4x32
+from scarce_cxr.views.draws import Draws, epoch_order, philox4x32, weighted_order
 
 # Known answers of the Random123 distribution (kat_vectors), philox4x32-10.
 KNOWN = [
@@ -63,3 +63,32 @@ def test_an_epoch_visits_every_image_once_in_an_order_of_its_own():
     assert np.array_equal(np.sort(first), np.arange(1000))
     assert not np.array_equal(first, second)
     assert abs(np.corrcoef(first, np.arange(1000))[0, 1]) < 4 / np.sqrt(1000)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.3, 7.0])
+def test_equal_weights_change_nothing(weight):
+    for epoch in range(20):
+        assert np.array_equal(weighted_order(3, epoch, np.full(101, weight)), epoch_order(3, epoch, 101))
+
+
+def test_weights_decide_how_often_an_image_is_shown_and_an_epoch_stays_as_long():
+    weights = np.array([2.0] * 10 + [1.0] * 20 + [0.5] * 40 + [0.0] * 5)
+    expected = 75 * weights / weights.sum()
+    counts = np.array([np.bincount(weighted_order(0, epoch, weights), minlength=75) for epoch in range(400)])
+    assert (counts.sum(axis=1) == 75).all()
+    assert ((counts == np.floor(expected)) | (counts == np.ceil(expected))).all()
+    # Four standard errors of a share that is drawn 400 times.
+    assert np.abs(counts.mean(axis=0) - expected).max() < 4 * 0.5 / np.sqrt(400)
+    # Within a class, every epoch draws others.
+    assert len({tuple(row) for row in counts}) > 390
+
+
+def test_a_weighted_epoch_is_a_function_of_seed_and_epoch_in_no_order():
+    weights = np.repeat([1.0, 3.0], 500)
+    first, second = weighted_order(0, 0, weights), weighted_order(0, 1, weights)
+    assert np.array_equal(first, weighted_order(0, 0, weights.copy()))
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, weighted_order(1, 0, weights))
+    assert abs(np.corrcoef(first, np.arange(1000))[0, 1]) < 4 / np.sqrt(1000)
+    # Copies of an image do not stand together.
+    assert (np.diff(first) == 0).mean() < 0.01

@@ -64,6 +64,30 @@ def test_views_are_normalized_as_asked(small_store):
     assert torch.allclose(other.views(1).crops[0], raw, atol=1e-5)
 
 
+def test_weights_choose_the_films_and_any_step_can_still_be_replayed(small_store):
+    weights = np.repeat([1.0, 3.0], 20)
+    loader = make_loader(small_store, films=np.arange(5, 45), batch_size=8, weights=weights)
+    assert loader.steps_per_epoch == 5
+    shown = [loader.films_at(step, loader.positions(0)) for step in range(100)]
+    often = np.mean([films >= 25 for films in shown])
+    assert often == pytest.approx(0.75, abs=0.01)
+    late = {
+        step: views
+        for step, _, views in make_loader(small_store, films=np.arange(5, 45), batch_size=8, weights=weights).batches(
+            7, 12
+        )
+    }
+    for step in (7, 11):
+        assert np.array_equal(late[step].films, shown[step])
+        assert torch.equal(late[step].crops[0], loader.views(step).crops[0])
+
+
+def test_equal_weights_show_what_none_show(small_store):
+    plain, weighted = make_loader(small_store), make_loader(small_store, weights=np.ones(40))
+    for step in range(6):
+        assert np.array_equal(*(one.films_at(step, one.positions(0)) for one in (plain, weighted)))
+
+
 @pytest.mark.parametrize(
     "wrong", [{"batch_size": 41}, {"batch_size": 16, "accumulate": 3}, {"batch_size": 0}, {"accumulate": 0}]
 )

@@ -1,7 +1,7 @@
 """What a few labels buy: every finding, shot and draw of a start, fitted, scored and put into the table of trials."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -58,6 +58,8 @@ class Task(NamedTuple):
 
 
 Cells = dict[str, list[Shots] | Missing]
+# Features (n, d), D draws and the rows of m films -> their scores (D, m).
+Scorer = Callable[[np.ndarray, Sequence[Shots], np.ndarray], np.ndarray]
 
 
 def make_tasks(store: Store, labels: Labels, split: np.ndarray, negatives: Negatives = "any") -> dict[str, Task]:
@@ -135,6 +137,7 @@ def fit_frozen(
     *,
     seed: int = 0,
     device: str = "cpu",
+    scorer: Scorer | None = None,
 ) -> None:
     """Fits and scores everything that needs no more than features of frozen films, what is known already left out.
 
@@ -146,6 +149,7 @@ def fit_frozen(
         hows: "probe", "prototype" or "neighbours".
         seed: of folds.
         device: where to fit.
+        scorer: takes the place of our probe, as another protocol wants it.
     """
     train = next(iter(tasks.values())).train
     features = standardise(features, train)
@@ -154,12 +158,12 @@ def fit_frozen(
         for finding, task in tasks.items():
             for how in hows:
                 for shot, drawn in cells[finding].items():
-                    rows += _frozen_cell(trials, start, features, task, how, shot, drawn, seed, device)
+                    rows += _frozen_cell(trials, start, features, task, how, shot, drawn, seed, device, scorer)
                     advance(1)
     trials.add(rows)
 
 
-def _frozen_cell(trials, start, features, task, how, shot, drawn, seed, device) -> list[dict[str, Any]]:
+def _frozen_cell(trials, start, features, task, how, shot, drawn, seed, device, scorer) -> list[dict[str, Any]]:
     common = _common(start, how, task, shot, seed)
     if isinstance(drawn, Missing):
         return [] if _known(trials, common, 0) else [{**common, "draw": 0, "missing": drawn.reason}]
@@ -170,7 +174,9 @@ def _frozen_cell(trials, start, features, task, how, shot, drawn, seed, device) 
     draws = [drawn[number] for number in todo]
     both = np.concatenate([task.tune.rows, task.test.rows])
     strengths = np.full(len(draws), np.nan)
-    if how == "probe":
+    if how == "probe" and scorer:
+        scores = scorer(features, draws, both)
+    elif how == "probe":
         probes = fit_probes(features, draws, patients=task.patients, seed=seed, device=device)
         scores, strengths = score_probes(features[both], probes), probes.strength
     else:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm, t
 
-from scarce_cxr.evaluation.intervals import REPLICATES, Interval, over_draws, place
+from scarce_cxr.evaluation.intervals import Interval, place
 
 _LEVEL = 0.975
 
@@ -94,12 +94,19 @@ def mean_interval(estimates: np.ndarray, intervals: np.ndarray, correlation: np.
     return Interval(float(middle - below / count), float(middle + above / count), "combined")
 
 
-def p_of(estimate: float, low: float, high: float) -> float:
-    """The two-sided p value of no difference that belongs to an interval: below 0.05 where it leaves 0 out."""
+def p_of(estimate: float, low: float, high: float, freedom: int) -> float:
+    """The two-sided p value of no difference that belongs to an interval: below 0.05 where it leaves 0 out.
+
+    Student's t, with the standard error that the end towards 0 stands for.
+
+    Args:
+        estimate, low, high: a difference and its 95 % interval.
+        freedom: degrees of freedom of the interval.
+    """
     half = estimate - low if estimate > 0 else high - estimate
     if estimate == 0 or half <= 0:
         return float(estimate == 0)
-    return float(2 * norm.sf(norm.ppf(_LEVEL) * abs(estimate) / half))
+    return float(2 * t.sf(t.ppf(_LEVEL, freedom) * abs(estimate) / half, freedom))
 
 
 def rate_interval(decisions: np.ndarray, patients: np.ndarray) -> tuple[float, Interval]:
@@ -125,51 +132,39 @@ def rate_interval(decisions: np.ndarray, patients: np.ndarray) -> tuple[float, I
     z = norm.ppf(_LEVEL)
     middle = (rate + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
-    return rate, _enclosing(rate, middle - half, middle + half, "Wilson, by patients and draws")
+    low, high = min(max(middle - half, 0), rate), max(min(middle + half, 1), rate)
+    return rate, Interval(float(low), float(high), "Wilson, by patients and draws")
 
 
-def brier_interval(probabilities: np.ndarray, labels: np.ndarray, patients: np.ndarray) -> tuple[float, Interval]:
-    """The mean Brier score of the draws, +- t standard errors over patients and draws: (D, n), (n,), (n,)."""
-    influence = _mean_influence(np.square(probabilities - labels), patients)
-    score, error = float(influence.estimates.mean()), np.sqrt(influence.variance)
-    half = t.ppf(_LEVEL, max(len(influence.patients) - 1, 1)) * error
-    return score, _enclosing(score, score - half, score + half, "t, by patients and draws")
-
-
-def calibration_error_interval(
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    patients: np.ndarray,
-    bins: int = 10,
-    replicates: int = REPLICATES,
-    seed: int = 0,
-) -> tuple[float, Interval]:
-    """The mean expected calibration error of the draws, and a basic bootstrap interval over patients and draws.
-
-    As an absolute value it comes out too large, and in a resample once more by as much: the basic interval takes that
-    off (Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 5.2). So the estimate may lie
-    at the interval's upper end.
+def film_mean_interval(values: np.ndarray, patients: np.ndarray) -> tuple[float, Interval]:
+    """The mean over films and draws of a number that each film has, +- t standard errors over patients and draws.
 
     Args:
-        probabilities: (D, n) in [0, 1].
-        labels: (n,) of 0 and 1.
+        values: (D, n), e.g. squared distances of probability and label: their mean is the Brier score.
         patients: (n,) whose film it is.
-        bins: of equal width.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
+
+    Returns:
+        The mean and its interval.
     """
-    names, owners = np.unique(patients, return_inverse=True)
-    counts = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=replicates)
-    films = counts @ np.bincount(owners)
+    influence = _mean_influence(values, patients)
+    mean, error = float(influence.estimates.mean()), np.sqrt(influence.variance)
+    half = t.ppf(_LEVEL, max(len(influence.patients) - 1, 1)) * error
+    return mean, Interval(float(mean - half), float(mean + half), "t, by patients and draws")
+
+
+def perfect_calibration_error(probabilities: np.ndarray, bins: int = 10) -> np.ndarray:
+    """The expected calibration error that probabilities would have by chance if they were perfect: (D, n) -> (D,).
+
+    An absolute value is never 0 with so many films, and no interval around it keeps its promise where it is near 0
+    (simulated: a bootstrap's covers half of the time); what perfect ones would have is to stand beside it. In each bin
+    the sum of distances is then normal with variance sum p (1 - p), films counting as independent.
+    """
+    draws, films = probabilities.shape
+    # A probability on an edge belongs to the bin below it, as in `scores.expected_calibration_error`.
     places = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], probabilities)
-    errors, resampled = [], []
-    for bin_of, gap in zip(places, probabilities - labels, strict=True):
-        gaps = np.bincount(owners * bins + bin_of, gap, minlength=len(names) * bins).reshape(len(names), bins)
-        errors.append(np.abs(gaps.sum(axis=0)).sum() / len(labels))
-        resampled.append(np.abs(counts @ gaps).sum(axis=1) / films)
-    error = float(np.mean(errors))
-    low, high = np.quantile(over_draws(np.stack(resampled, axis=1), seed), [1 - _LEVEL, _LEVEL])
-    return error, _enclosing(error, 2 * error - high, 2 * error - low, "basic bootstrap")
+    flat = (places + bins * np.arange(draws)[:, None]).ravel()
+    variance = np.bincount(flat, (probabilities * (1 - probabilities)).ravel(), minlength=draws * bins)
+    return np.sqrt(2 / np.pi * variance).reshape(draws, bins).sum(axis=1) / films
 
 
 def _mean_influence(values: np.ndarray, patients: np.ndarray) -> Influence:
@@ -178,11 +173,6 @@ def _mean_influence(values: np.ndarray, patients: np.ndarray) -> Influence:
     means = values.mean(axis=1)
     apart = (values - means[:, None]) / values.shape[1]
     return Influence(means, names, np.stack([np.bincount(owners, row, minlength=len(names)) for row in apart]))
-
-
-def _enclosing(estimate: float, low: float, high: float, method: str) -> Interval:
-    """Of a number in [0, 1]."""
-    return Interval(float(min(max(low, 0), estimate)), float(max(min(high, 1), estimate)), method)
 
 
 def _correction(patients: int) -> float:

@@ -5,6 +5,7 @@ are means over the draws. Every table's rows come in the order of its cells.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,19 +14,20 @@ from scipy.special import expit
 
 from scarce_cxr.evaluation.comparison import FEW_POSITIVES, holm, paired_difference, permutation_p, warning
 from scarce_cxr.evaluation.intervals import REPLICATES, Interval, auprc_interval, auroc_interval
-from scarce_cxr.evaluation.learning_curve import fit_curve, labels_needed
+from scarce_cxr.evaluation.learning_curve import FARTHEST, fit_curve, labels_needed
 from scarce_cxr.evaluation.means import (
     Influence,
     auroc_influence,
-    brier_interval,
-    calibration_error_interval,
     correlations,
+    film_mean_interval,
     mean_interval,
     p_of,
+    perfect_calibration_error,
     rate_interval,
 )
-from scarce_cxr.evaluation.scores import auprc, auroc
+from scarce_cxr.evaluation.scores import auprc, auroc, expected_calibration_error
 from scarce_cxr.evaluation.trials import Evidence, TestFilms
+from scarce_cxr.images.parallel import map_chunks
 
 MEAN = "mean of findings"
 HOWS = ("probe", "prototype", "neighbours", "finetune")
@@ -34,11 +36,8 @@ HOWS = ("probe", "prototype", "neighbours", "finetune")
 # A draw that takes more of the positive films than this is much like the others.
 _MUCH_OF_THE_POOL = 0.5
 _FEW_DRAWS = 5
-# Holm multiplies the smallest p by the number of rows: the least that a bootstrap can give, 2 / (replicates + 1), then
-# comes to 0.025.
-_REPLICATES_A_ROW = 80
-# Of replicates beyond 0, twice: with as few a p value is not told from half of it.
-_SMALL_COUNT = 20
+# A bootstrap's p that fewer replicates than these stand for is not told from half of it.
+_FEW_REPLICATES = 20
 
 Advance = Callable[[int], None]
 
@@ -51,7 +50,7 @@ class Cell(NamedTuple):
         draws: (D,) their numbers, rising.
         scores: (D, n) on the test films.
         films: the n test films.
-        trials: D rows of the table of trials, in the same order.
+        trials: D rows of the table of trials, in the same order, without their scores.
     """
 
     start: str
@@ -93,7 +92,7 @@ def cells_of(evidence: Evidence) -> list[Cell]:
             rows["draw"].to_numpy(),
             np.stack(rows["scores"].to_list()).astype(np.float64),
             evidence.films[name[2]],
-            rows,
+            rows.drop(columns="scores"),
         )
         for name, rows in table.sort_values("draw", kind="stable").groupby(["start", "how", "finding", "shot"])
     ]
@@ -125,20 +124,29 @@ def choose_baseline(evidence: Evidence, asked: str | None = None) -> str:
 
 
 def finding_table(
-    cells: Sequence[Cell], replicates: int = REPLICATES, seed: int = 0, advance: Advance = lambda n: None
+    cells: Sequence[Cell],
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    jobs: int = 1,
+    advance: Advance = lambda n: None,
 ) -> pd.DataFrame:
     """One row a cell: what is behind it, and every score as three columns, NAME, NAME_low and NAME_high.
 
     Scores are auroc, auroc_normals and auroc_other_findings (the negatives apart), auprc, sensitivity and specificity
-    (at the cut that has 90 % specificity on the tuning films), brier and calibration_error (after calibration on the
-    tuning films); nan where films for it are lacking. `p` is the permutation value against chance of these very fits on
-    these patients, not corrected for the number of cells; `exchanged` is how many of the patients it could exchange.
+    (at the cut that has 90 % specificity on the tuning films), and, calibrated on the tuning films, brier and excess
+    (mean probability less the share of positives); nan where films for it are lacking. calibration_error stands beside
+    perfect_calibration_error, which perfect probabilities would have with so many films. `p` is the permutation value
+    against chance of these very fits on these patients, not corrected for the number of cells; `exchanged` is how many
+    of the patients it could exchange.
+
+    Args:
+        cells: what to tell.
+        replicates: of bootstraps and permutations.
+        seed: of the same.
+        jobs: processes, as joblib counts them.
+        advance: is called with 1 after every cell.
     """
-    rows = []
-    for cell in cells:
-        rows.append({**_named(cell), **_behind(cell), **_scores(cell, replicates, seed)})
-        advance(1)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(_all_rows(partial(_finding_rows, replicates=replicates, seed=seed), cells, jobs, advance))
 
 
 def mean_table(cells: Sequence[Cell]) -> pd.DataFrame:
@@ -164,25 +172,21 @@ def difference_table(
     baseline: str,
     replicates: int = REPLICATES,
     seed: int = 0,
+    jobs: int = 1,
     advance: Advance = lambda n: None,
 ) -> pd.DataFrame:
     """AUROC of every start less the baseline's, on the same patients and the draws that both have; one row a cell.
 
-    `p_holm` is corrected for all rows of the table. As a bootstrap's p cannot fall below 2 / (replicates + 1), small
-    ones are computed once more with so many replicates that a row of this table can be significant.
+    `p_holm` is corrected for all rows of the table. A bootstrap's p cannot fall below 2 / (replicates + 1), which Holm
+    multiplies by the number of rows: small ones are told by Student's t from the interval instead (`means.p_of`).
+
+    Args:
+        cells: of all starts.
+        baseline: the start to compare with.
+        replicates, seed, jobs, advance: as for `finding_table`.
     """
-    pairs = _pairs(cells, baseline)
-    finer = max(replicates, _REPLICATES_A_ROW * len(pairs))
-    rows = []
-    for cell, other in pairs:
-        ours, theirs = _same_draws(cell, other)
-        found = paired_difference(ours, theirs, *_of(cell)[1:], replicates=replicates, seed=seed)
-        if found.p * (replicates + 1) < _SMALL_COUNT and finer > replicates:
-            found = paired_difference(ours, theirs, *_of(cell)[1:], replicates=finer, seed=seed)
-        numbers = {"difference": found.estimate, "low": found.low, "high": found.high, "p": found.p}
-        rows.append({**_named(cell), "baseline": baseline, "draws": len(ours), **numbers})
-        advance(1)
-    table = pd.DataFrame(rows)
+    work = partial(_difference_rows, replicates=replicates, seed=seed)
+    table = pd.DataFrame(_all_rows(work, _pairs(cells, baseline), jobs, advance))
     return table.assign(p_holm=holm(table["p"].to_numpy())) if len(table) else table
 
 
@@ -220,7 +224,7 @@ def mean_difference_table(cells: Sequence[Cell], differences: pd.DataFrame, base
                     "difference": found["auroc"],
                     "low": found["auroc_low"],
                     "high": found["auroc_high"],
-                    "p": p_of(found["auroc"], found["auroc_low"], found["auroc_high"]),
+                    "p": p_of(found["auroc"], found["auroc_low"], found["auroc_high"], min(map(_freedom, own))),
                     "better": int((sure & (of["difference"] > 0)).sum()),
                     "worse": int((sure & (of["difference"] < 0)).sum()),
                 }
@@ -350,6 +354,38 @@ def _of_draws(cells: Sequence[Cell]) -> list[str]:
     return said
 
 
+def _all_rows(
+    work: Callable[[Sequence[Any]], list[dict[str, Any]]], items: Sequence[Any], jobs: int, advance: Advance
+) -> list[dict[str, Any]]:
+    rows = []
+    for found in map_chunks(work, [[item] for item in items], jobs):
+        rows += found
+        advance(1)
+    return rows
+
+
+def _finding_rows(cells: Sequence[Cell], replicates: int, seed: int) -> list[dict[str, Any]]:
+    return [{**_named(cell), **_behind(cell), **_scores(cell, replicates, seed)} for cell in cells]
+
+
+def _difference_rows(pairs: Sequence[tuple[Cell, Cell]], replicates: int, seed: int) -> list[dict[str, Any]]:
+    rows = []
+    for cell, other in pairs:
+        ours, theirs = _same_draws(cell, other)
+        found = paired_difference(ours, theirs, *_of(cell)[1:], replicates=replicates, seed=seed)
+        row = {**_named(cell), "baseline": other.start, "draws": len(ours), **found._asdict()}
+        if found.p * (replicates + 1) < _FEW_REPLICATES:
+            row["p"] = p_of(*found[:3], _freedom(cell))
+        rows.append({"difference" if name == "estimate" else name: value for name, value in row.items()})
+    return rows
+
+
+def _freedom(cell: Cell) -> int:
+    """Degrees of freedom: patients of the rarer class less one."""
+    labels, patients = _of(cell)[1:]
+    return max(min(len(np.unique(patients[labels == side])) for side in (0, 1)) - 1, 1)
+
+
 def _scores(cell: Cell, replicates: int, seed: int) -> dict[str, Any]:
     scores, labels, patients = _of(cell)
     positive = labels == 1
@@ -363,6 +399,7 @@ def _scores(cell: Cell, replicates: int, seed: int) -> dict[str, Any]:
             found[f"auroc_{name}"] = float(auroc(*part).mean()), auroc_interval(*part, patients[of])
     precision = float(auprc(scores, labels).mean())
     found["auprc"] = precision, auprc_interval(scores, labels, patients, replicates, seed)
+    alone = {"calibration_error": np.nan, "perfect_calibration_error": np.nan}
     cuts = cell.trials["cut"].to_numpy(dtype=np.float64)
     if not np.isnan(cuts).any():
         above = scores > cuts[:, None]
@@ -372,11 +409,11 @@ def _scores(cell: Cell, replicates: int, seed: int) -> dict[str, Any]:
             cell.trials[f"calibration_{name}"].to_numpy(dtype=np.float64)[:, None] for name in ("slope", "offset")
         )
         probabilities = expit(slopes * scores + offsets)
-        found["brier"] = brier_interval(probabilities, labels, patients)
-        found["calibration_error"] = calibration_error_interval(
-            probabilities, labels, patients, replicates=replicates, seed=seed
-        )
-    row: dict[str, Any] = {}
+        found["brier"] = film_mean_interval(np.square(probabilities - labels), patients)
+        found["excess"] = film_mean_interval(probabilities - labels, patients)
+        alone["calibration_error"] = expected_calibration_error(probabilities, labels).mean()
+        alone["perfect_calibration_error"] = perfect_calibration_error(probabilities).mean()
+    row: dict[str, Any] = {name: float(value) for name, value in alone.items()}
     for name in _SCORES:
         value, of = found.get(name, (np.nan, Interval(np.nan, np.nan, "")))
         row |= {name: value, f"{name}_low": min(of.low, value), f"{name}_high": max(of.high, value)}
@@ -391,7 +428,7 @@ _SCORES = (
     "sensitivity",
     "specificity",
     "brier",
-    "calibration_error",
+    "excess",
 )
 
 
@@ -496,8 +533,16 @@ def _needed(shots: Sequence[str], curve: np.ndarray, target: float, seed: int, t
     fitted = fit_curve(np.array([int(shot) for shot in shots]), curve, seed=seed)
     if fitted is None:
         words = "a curve needs four shots with two draws or more"
-        return {"needed": np.nan, "low": np.nan, "high": np.nan, "told": False, "more": np.nan, "words": words}
+        numbers = dict.fromkeys(("needed", "low", "high", "least", "more", "ceiling"), np.nan)
+        return {**numbers, "told": False, "words": words}
     found = labels_needed(fitted, target)
-    more = max(found.estimate - there, 0) if there is not None and found.told else np.nan
-    numbers = {"needed": found.estimate, "low": found.low, "high": found.high, "told": found.told, "more": more}
-    return {**numbers, "ceiling": fitted.ceiling, "words": found.words}
+    numbers = {
+        "needed": found.estimate,
+        "low": found.low,
+        "high": found.high,
+        # As far as these shots can see.
+        "least": min(found.low, FARTHEST * float(fitted.shots[-1])),
+        "more": max(found.estimate - there, 0) if there is not None and found.told else np.nan,
+        "ceiling": fitted.ceiling,
+    }
+    return {**numbers, "told": found.told, "words": found.words}

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 
 # Of the time that passes.
-_SHARE = 0.005
+_SHARE = 0.0025
 
 
 class SparingFigure:
-    """Draws a figure anew when it is due, but spends no more than half a percent of the time on it.
+    """Draws a figure anew when it is due, but spends no more than a quarter of a percent of the time on it.
 
     Args:
         draw: draws and saves the figure, as things then stand.

@@ -1,6 +1,7 @@
 """What a method keeps in memory beside the backbone, counted from the module that a recipe builds."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -83,8 +84,24 @@ def bytes_saved(forward: Callable[[], object], module: nn.Module) -> int:
         forward: runs the pass and returns what holds its graph.
         module: whose parameters and buffers are left out: they are there anyway.
     """
+    with saved_storages(module) as storages:
+        kept = forward()
+    del kept
+    return sum(storages.values())
+
+
+@contextmanager
+def saved_storages(module: nn.Module) -> Iterator[dict[int, int]]:
+    """Notes the storages that autograd keeps while the block runs; whoever runs it holds its graph till the end.
+
+    Args:
+        module: whose parameters and buffers are left out: they are there anyway.
+
+    Yields:
+        Bytes by address, of what was kept so far.
+    """
     own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
-    storages = {}
+    storages: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -93,9 +110,7 @@ def bytes_saved(forward: Callable[[], object], module: nn.Module) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        kept = forward()
-    del kept
-    return sum(storages.values())
+        yield storages
 
 
 def averages_per_parameter(settings: OptimizerSettings) -> int:

@@ -73,6 +73,7 @@ def pretrain(
         device=fabric.device,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
+        weights=training.weights_of(store.table["source"].fillna("").to_numpy()[films]),
     )
     method = build_method(recipe, restored=checkpoint is not None)
     # Convolutions run nearly twice as fast this way, on processors as on CUDA.

@@ -1,10 +1,12 @@
 """Recipes: everything that decides how a run goes, from a YAML file and the command line."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import register_type
 
@@ -35,6 +37,9 @@ class TrainingSettings:
         log_every: how often a row of metrics is written.
         save_every: how often the last checkpoint is written anew: what a kill can cost at most.
         keep_every: how often a checkpoint of its own is kept; 0 steps keeps none.
+        source_weights: of a store with several sources, how often a film of each is shown beside the others, e.g.
+            {nih: 1.0, padchest: 0.5}; sources that are not named have 1. An epoch is as long as ever. None shows each
+            film once an epoch.
     """
 
     batch_size: int = 256
@@ -49,6 +54,40 @@ class TrainingSettings:
     log_every: Duration = Duration(10, "steps")
     save_every: Duration = Duration(200, "steps")
     keep_every: Duration = Duration(25, "%")
+    source_weights: dict[str, float] | None = None
+
+    def weights_of(self, sources: np.ndarray) -> np.ndarray | None:
+        """The weight of each film to train on.
+
+        Args:
+            sources: (n,) names of the films' sources.
+
+        Returns:
+            (n,), or None where every film is shown once an epoch.
+
+        Raises:
+            ScarceError: a source has no such films, a weight is below 0 or not finite, or all are 0.
+        """
+        if not self.source_weights:
+            return None
+        known = sorted(set(sources))
+        for name, weight in self.source_weights.items():
+            if name not in known:
+                raise ScarceError(
+                    f"weights of the store's sources ({', '.join(known)})",
+                    f"training.source_weights with {name}",
+                    "correct the name, or leave it out",
+                )
+            if not 0 <= weight < math.inf:
+                raise ScarceError(
+                    "weights of at least 0", f"training.source_weights with {name}: {weight}", "write e.g. 0.5"
+                )
+        weights = np.array([self.source_weights.get(source, 1.0) for source in sources], np.float64)
+        if not weights.any():
+            raise ScarceError(
+                "a source with a weight above 0", f"training.source_weights = {self.source_weights}", "raise one"
+            )
+        return weights
 
     def check(self, films: int) -> tuple[int, int]:
         """Checks what no single setting can know.

@@ -88,3 +88,30 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     # Shared between callers through the cache, which spares a sort of the whole collection at every step.
     order.setflags(write=False)
     return order
+
+
+def weighted_order(seed: int, epoch: int, weights: np.ndarray) -> np.ndarray:
+    """The order in which an epoch of n places visits n images, some more often than others.
+
+    Image i has n * weights[i] / sum(weights) places in the mean over epochs, and in each one this number rounded down
+    or up: systematic sampling (Madow, "On the theory of systematic sampling, II", 1949) along an order that is drawn
+    anew for every epoch.
+
+    Args:
+        seed: the run's seed.
+        epoch: number of the epoch.
+        weights: (n,) of the images, at least 0, not all of them 0.
+
+    Returns:
+        (n,) a function of the arguments alone; with equal weights the same as `epoch_order`.
+    """
+    count = len(weights)
+    scores = Draws(seed, epoch, np.arange(count)).uniform("share", 2)
+    line = np.lexsort((scores[:, 1], scores[:, 0]))
+    ends = np.cumsum(np.asarray(weights, np.float64)[line])
+    # The last end is 1 exactly, so that the places add up to n whatever was rounded on the way.
+    start = Draws(seed, epoch, [count]).uniform("share start")[0, 0]
+    reached = np.floor(ends / ends[-1] * count + start).astype(np.int64)
+    places = np.empty(count, np.int64)
+    places[line] = np.diff(reached, prepend=0)
+    return np.repeat(np.arange(count), places)[epoch_order(seed, epoch, count)]

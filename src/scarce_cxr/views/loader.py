@@ -4,13 +4,14 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 import torch
 
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.store import Store
-from scarce_cxr.views.draws import Draws, epoch_order
+from scarce_cxr.views.draws import Draws, epoch_order, weighted_order
 from scarce_cxr.views.plans import Normalization, Plan, Views
 
 # Micro-batches read ahead. Reading is a copy out of a memory map, which releases the interpreter lock.
@@ -33,6 +34,8 @@ class Loader:
         device: where views are made.
         rank, world_size: this process among all.
         normalization: of the views, for a network that learnt on other films; None takes the store's statistics.
+        weights: (n,) how often each film is shown, beside the others; an epoch is as long as ever. None shows each once
+            an epoch.
 
     Raises:
         ScarceError: the batch is larger than the data, or does not divide evenly.
@@ -51,6 +54,7 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         normalization: Normalization | None = None,
+        weights: np.ndarray | None = None,
     ) -> None:
         if batch_size < 1 or accumulate < 1:
             raise ScarceError(
@@ -74,6 +78,9 @@ class Loader:
         self.normalization = normalization or Normalization(store.mean, store.std)
         self.steps_per_epoch = len(self.films) // batch_size
         self.seconds_waited = 0.0
+        self.weights = weights
+        # An order is a sort of the whole collection, and every step asks for it.
+        self._weighted_order = lru_cache(maxsize=2)(lambda epoch: weighted_order(seed, epoch, weights))
 
     def positions(self, micro: int) -> np.ndarray:
         """(b,) positions in the global effective batch that this process sees in its micro-batch number `micro`."""
@@ -84,7 +91,8 @@ class Loader:
     def films_at(self, step: int, positions: np.ndarray) -> np.ndarray:
         """(b,) indices into the store of the films at these positions of a step."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = epoch_order(self.seed, epoch, len(self.films))
+        weighted = self.weights is not None
+        order = self._weighted_order(epoch) if weighted else epoch_order(self.seed, epoch, len(self.films))
         return self.films[order[place * self.batch_size + positions]]
 
     def views(self, step: int, micro: int = 0) -> Views:
