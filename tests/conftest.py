@@ -1,9 +1,13 @@
 """What tests of several rooms share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# Before torch is imported: workers that each take all cores hinder each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +36,10 @@ def small_store(tmp_path_factory) -> Path:
         film[:, :: generator.integers(7, 13)] += 50
         Image.fromarray(film.clip(0, 255).astype(np.uint8)).save(folder / f"p{number // 2:02d}_{number % 2}.png")
     store = tmp_path_factory.mktemp("stores") / "small"
-    prepare(FolderSource(folder, patient_pattern=r"(p\d+)_"), store, size=64, jobs=1)
+    # A key of its own would hold out other patients every time, and not even the same number of films.
+    key_file = tmp_path_factory.mktemp("keys") / "key"
+    key_file.write_text("5c" * 32)
+    prepare(FolderSource(folder, patient_pattern=r"(p\d+)_"), store, size=64, jobs=1, key_file=key_file)
     return store
 
 

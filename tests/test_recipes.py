@@ -117,8 +117,9 @@ def test_it_runs_resumes_to_the_same_bits_and_names_its_results_as_others_do(rec
     assert [row["step"] for row in rows] == ["1", "2", "3"]
     assert {"loss", "lr", "grad_norm"} <= rows[0].keys()
     assert facts(whole).keys() == facts(yardstick).keys()
-    # A method that can draw adds its pictures, and nothing else.
-    assert all(name.startswith("figures/reconstruction-") for name in written(whole) ^ written(yardstick))
+    # A method that can draw or decorrelates adds its pictures, and nothing else.
+    own = ("figures/reconstruction-", "figures/correlation")
+    assert all(name.startswith(own) for name in written(whole) ^ written(yardstick))
 
     # Files are replaced whole, so that links hold what the uninterrupted run wrote.
     parts = RunFolder(shutil.copytree(whole.path, folder / "parts", copy_function=os.link))

@@ -58,7 +58,7 @@ def test_the_suspects_are_those_that_were_put_there(stores, tmp_path):
     assert [row[:4] for row in result.tables[0].rows] == [
         ["a", "inverted", 1, 1],
         ["a", "file", 1, 1],
-        ["a", "patient", 1, 1],
+        ["a, b", "patient", 1, 1],
     ]
     assert "a: 7 films of 5 patients; b: 2 films of 2 patients" in result.tables[0].note
     seen = {row["view by the table"]: row for row in result.tables[1].records()}

@@ -16,8 +16,8 @@ BOX = (4, 18, 10, 10)
 def make_store(path: Path, *, patients: int = 120, seed: int = 0, blur: float = 0.0, site: str = "here") -> Store:
     """Noise of two films a patient, a third of the patients with a bright square on both.
 
-    Films of AP view (half of the patients, whatever they have) are darker. Every tenth patient has a device, every other
-    one with an effusion has its box. A blur is what a site leaves on its films.
+    Films of AP view (half of the patients, whatever they have) are darker. Every tenth patient has a device, and of
+    those with an effusion every other one its box. A blur is what a site leaves on its films.
     """
     generator = np.random.default_rng(seed)
     films, rows, boxes = [], [], []

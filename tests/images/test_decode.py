@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scarce_cxr.images.decode import Skipped, Square, decode, full_range, quantise, resize, scale
+from scarce_cxr.images.decode import Shown, Skipped, Square, decode, fit_square, full_range, quantise, resize, scale
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (20, 30), dtype=np.uint8)
@@ -244,6 +244,20 @@ def test_a_fine_grating_is_averaged_not_aliased():
     grating = np.tile(np.array([0, 1], np.float32), (256, 128))
     resized, _ = resize(grating, 32)
     assert np.abs(resized - 0.5)[:, 1:-1].max() < 0.01
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+def test_a_square_is_fitted_as_if_the_whole_film_were_scaled_first(fit: str):
+    for film in (
+        RANDOM.integers(0, 256, (300, 211), dtype=np.uint8),
+        RANDOM.normal(0, 1e6, (97, 310)).astype(np.int32),
+    ):
+        fitted, square = fit_square(film, 64, fit)
+        whole, same = resize(scale(film), 64, fit)
+        assert square == same
+        assert np.array_equal(fitted, whole)
+        shown, _ = fit_square(Shown(film, scale(film)), 64, fit)
+        assert np.array_equal(shown, whole)
 
 
 def test_quantising_rounds_and_keeps_the_whole_range():

@@ -65,7 +65,7 @@ class Server:
         self.requests.append((handler.headers.get("Range"), handler.headers.get("If-Range")))
         self.before()
         fault = self.faults.pop(0) if self.faults else None
-        if fault in (404, 429, 503):
+        if fault in (202, 404, 429, 503):
             handler.send_response(fault)
             handler.send_header("Retry-After", "0")
             handler.send_header("Content-Length", "0")
@@ -186,7 +186,7 @@ def test_a_part_from_another_address_is_not_gone_on_with(server, remote, tmp_pat
     assert fetch_now(moved, tmp_path).path.read_bytes() == CHANGED
 
 
-@pytest.mark.parametrize("status", [503, 429])
+@pytest.mark.parametrize("status", [503, 429, 202])
 def test_a_busy_server_is_asked_again(server, remote, tmp_path: Path, status: int):
     server.faults = [status, status]
     assert fetch_now(remote(), tmp_path).path.read_bytes() == CONTENT

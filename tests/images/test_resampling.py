@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scarce_cxr.images.resampling import lanczos_weights, resample
+from scarce_cxr.images.resampling import lanczos_weights, resample, strips
 
 RANDOM = np.random.default_rng(0)
 
@@ -15,7 +15,9 @@ RANDOM = np.random.default_rng(0)
 )
 def test_it_equals_pillows_lanczos(shape: tuple[int, int], target: tuple[int, int]):
     film = RANDOM.random(shape, np.float32)
-    ours = resample(film, *(lanczos_weights(length, size) for length, size in zip(shape, target, strict=True)))
+    down = strips(shape[0], target[0], 0, shape[0], rows=5)
+    across = strips(shape[1], target[1], 0, shape[1], rows=target[1])
+    ours = resample(film, down, across, lambda rows: rows)
     theirs = np.asarray(Image.fromarray(film).resize(target[::-1], Image.Resampling.LANCZOS))
     assert ours.dtype == np.float32
     assert ours.flags.c_contiguous
@@ -23,10 +25,25 @@ def test_it_equals_pillows_lanczos(shape: tuple[int, int], target: tuple[int, in
 
 
 def test_between_equal_grids_nothing_changes():
-    film = RANDOM.random((40, 40), np.float32)
-    weights = lanczos_weights(40, 40)
-    assert weights.nnz == 40
-    assert np.array_equal(resample(film, weights, weights), film)
+    assert np.array_equal(lanczos_weights(40, 40).toarray(), np.eye(40))
+
+
+def test_strips_together_take_what_the_whole_axis_does_and_black_adds_nothing():
+    film = RANDOM.random((37, 1), np.float32)
+    padded = np.zeros((50, 1), np.float32)
+    padded[6:43] = film
+    cut = strips(50, 20, 6, 37, rows=7)
+    assert [strip.to for strip in cut] == [slice(0, 7), slice(7, 14), slice(14, 20)]
+    assert max(strip.of.stop for strip in cut) == 37
+    pieces = [strip.weights @ film[strip.of] for strip in cut]
+    assert np.allclose(np.concatenate(pieces), lanczos_weights(50, 20) @ padded, atol=1e-6)
+
+
+def test_a_strip_that_shows_only_black_is_black():
+    cut = strips(1000, 100, 0, 10, rows=10)
+    assert [bool(strip.weights.nnz) for strip in cut] == [True, *[False] * 9]
+    black = resample(np.ones((10, 4), np.float32), cut, strips(4, 4, 0, 4), lambda rows: rows)
+    assert black[10:].max() == 0
 
 
 def test_half_the_size_takes_what_the_formula_says():

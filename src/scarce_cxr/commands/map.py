@@ -44,7 +44,7 @@ def map(
 
     Args:
         starts: What backbones begin from, as for scarce probe.
-        store: The films; must be given. Of several stores each is a site.
+        store: The films; must be given. Of one store the sources are the sites, of several each store.
         finding: Colours the maps; by default films are normal or not.
         out: Folder of the figures.
         films: How many to map, at most.

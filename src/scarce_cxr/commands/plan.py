@@ -113,7 +113,7 @@ def parse(arguments: list[str]) -> Parsed:
         config.gpu.lower() if config.gpu else None,
         usual if config.price is None else config.price,
         config.budget,
-        config.memory or (device.memory if device else _MEMORY),
+        (device.memory if device else _MEMORY) if config.memory is None else config.memory,
         (0 if device else _TRIAL) if config.trial is None else config.trial,
     )
 
@@ -207,7 +207,12 @@ def _cost(
 def _parameters(name: str, memory: "Memory") -> Table:
     parts = {"backbone": memory.backbone, "heads": memory.heads, "teacher": memory.teacher}
     rows = [[what, count, COMPUTED] for what, count in {**parts, "all": sum(parts.values())}.items()]
-    return Table("Parameters", ["what", "parameters", "known"], rows, f"of {name} as it is built; the teacher's rest")
+    return Table(
+        "Parameters",
+        ["what", "parameters", "known"],
+        rows,
+        f"of {name} as it is built; no gradient reaches the teacher",
+    )
 
 
 def _memory(footprints: dict[bool, "Footprint"], share: int, checkpointing: bool, how: str, memory: float) -> Table:
@@ -296,7 +301,7 @@ def _time(
     if cost.kilowatt_hours is not None:
         how = f"{cost.watts:g} W, the card's limit"
         rows.append(["energy", cost.kilowatt_hours, "kWh", ASSUMED, how])
-    note = "" if here else "the speed is right within a factor of two; a trial on the device itself says more"
+    note = "" if here else "the speed may be off by a factor of two; a trial on the device itself says more"
     return Table("Time and money", columns, rows, note)
 
 

@@ -60,7 +60,7 @@ def report(
         notes=notes,
         redact=redact,
     )
-    mapped = sum(len(film_map.maps[0].neighbours) for film_map in maps)
+    mapped = sum(len(film_map.colorings[0].codes) for film_map in maps)
     row = [len(shown), mapped, len(few_shot.figures) if few_shot else 0, round(page.stat().st_size / 1e6, 1)]
     table = Table("Report", ["runs", "films mapped", "few-shot curves", "MB"], [row])
     return Result([table], [("page", page)], [f"! {note}" for note in notes])

@@ -471,8 +471,9 @@ def _timm_config(film_model: FilmModel) -> dict[str, Any]:
     """`config.json` as timm writes and reads it."""
     facts, model = film_model.facts, film_model.backbone.model
     known = model.pretrained_cfg
-    # Transformers keep the positions that they were made with, and interpolate them.
-    words = {"dynamic_img_size": True} if getattr(model, "dynamic_img_size", False) else {}
+    # Transformers keep the positions that they were made with, and interpolate them for films of another size.
+    words = {"img_size": list(known["input_size"][1:])} if known.get("fixed_input_size") else {}
+    words |= {"dynamic_img_size": True} if getattr(model, "dynamic_img_size", False) else {}
     return {
         "architecture": facts.architecture,
         "num_classes": 0,

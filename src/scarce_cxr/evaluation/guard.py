@@ -20,8 +20,8 @@ AXES = 64
 """Principal axes of the features, at most; of few films a quarter of their number."""
 QUANTILE = 0.99
 """Share of a store's own films that a distance leaves unwarned."""
-FEWEST_PATIENTS = 20
-"""Below so many, no distance is worth its name."""
+FEWEST_PATIENTS = 50
+"""Below so many, no distance that one film in a hundred exceeds can be told."""
 
 _FOLDS = 5
 
@@ -78,7 +78,7 @@ def fit_guard(features: np.ndarray, patients: np.ndarray) -> tuple[Guard, GuardF
         patients: (n,) whose film it is.
 
     Returns:
-        The guard and what is known of it; None for fewer than 20 patients.
+        The guard and what is known of it; None for fewer than 50 patients.
     """
     features = np.asarray(features, dtype=np.float64)
     names = np.unique(patients.astype(str))

@@ -286,6 +286,9 @@ def warnings_of(evidence: Evidence, cells: Sequence[Cell], findings: pd.DataFram
     for finding, of in _grouped(cells, lambda cell: cell.finding):
         if few := warning(of[0].films.labels, of[0].films.patients):
             said.append(f"{finding}: {few}")
+        negatives = of[0].films.labels == 0
+        if of[0].films.normal[negatives].all():
+            said.append(f"{finding}: all test films without it are normal: against other findings it would do worse")
         if all(cell.trials["cut"].isna().all() for cell in of):
             said.append(f"{finding}: the tuning films lack positives: no sensitivity and no calibration")
         exchanged, patients = findings.loc[findings["finding"] == finding, ["exchanged", "test_patients"]].iloc[0]

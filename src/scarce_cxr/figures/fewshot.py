@@ -98,14 +98,17 @@ def findings_figure(findings: pd.DataFrame, colors: Mapping[str, str], mark: str
         panel.set_title(name.replace("_", " "), loc="left", fontsize=_SMALL_POINTS, fontweight="bold", pad=11)
         behind = f"test: {tested['test_positives']:,} of {tested['test_films']:,} films"
         panel.text(0, 1.02, behind, transform=panel.transAxes, fontsize=theme.SMALL_POINTS, color=_QUIET)
-    panels[0].set_ylim(*_range(findings))
+    low, high = _range(findings)
+    panels[0].set_ylim(low, high)
     for panel in panels[len(names) :]:
         panel.set_axis_off()
     for panel in panels[0::columns]:
         panel.set_ylabel("AUROC", fontsize=_SMALL_POINTS)
     for panel in panels[: len(names)][-columns:]:
         panel.set_xlabel("positive patients to learn from", fontsize=_SMALL_POINTS)
-    _foot(figure, "bars: 95 % over patients and draws; some leave their panel", _handles(findings, colors))
+    beyond = bool((findings["auroc_low"] < low).any() or (findings["auroc_high"] > high).any())
+    words = "bars: 95 % over patients and draws" + "; some leave their panel" * beyond
+    _foot(figure, words, _handles(findings, colors))
     return figure
 
 

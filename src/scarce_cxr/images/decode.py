@@ -3,19 +3,16 @@
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from scarce_cxr.images.resampling import lanczos_weights, resample
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
+from scarce_cxr.images.resampling import resample, strips
 
 Fit = Literal["crop", "pad", "squash"]
 Voi = Literal["window", "full", "percentile"]
@@ -196,6 +193,14 @@ def stretch(array: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.clip(scaled, 0, 1, out=scaled)
 
 
+def fit_square(array: np.ndarray | Shown, size: int, fit: Fit = "crop") -> tuple[np.ndarray, Square]:
+    """Does what `resize(scale(array), size, fit)` does, and never holds a whole film of floats."""
+    if isinstance(array, Shown):
+        return resize(array.film, size, fit)
+    low, high = full_range(array)
+    return _resize(array, size, fit, lambda rows: stretch(rows, low, high))
+
+
 def resize(film: np.ndarray, size: int, fit: Fit = "crop") -> tuple[np.ndarray, Square]:
     """Resamples a film to a square with an anti-aliased Lanczos filter in float32.
 
@@ -208,23 +213,19 @@ def resize(film: np.ndarray, size: int, fit: Fit = "crop") -> tuple[np.ndarray, 
     Returns:
         (size, size) float32 in [0, 1], and which part of the film it shows.
     """
+    return _resize(film, size, fit, lambda rows: np.asarray(rows, np.float32))
+
+
+def _resize(
+    film: np.ndarray, size: int, fit: Fit, through: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, Square]:
     square = _square(*film.shape, fit)
-    down = _weights(square.top, square.height, film.shape[0], size)
-    across = _weights(square.left, square.width, film.shape[1], size)
     inside = film[max(square.top, 0) :, max(square.left, 0) :][: square.height, : square.width]
-    resized = resample(np.asarray(inside, np.float32), down, across)
+    down = strips(square.height, size, max(-square.top, 0), inside.shape[0])
+    across = strips(square.width, size, max(-square.left, 0), inside.shape[1], rows=size)
+    resized = resample(inside, down, across, through)
     # The filter overshoots at sharp edges.
     return np.clip(resized, 0, 1, out=resized), square
-
-
-def _weights(begin: int, length: int, of: int, size: int) -> "csr_array":
-    """What `size` pixels take of those of the film's `of` pixels along an axis that the square, from `begin`, shows.
-
-    What the square shows beside the film is black, and black adds nothing.
-    """
-    weights = lanczos_weights(length, size)
-    before = max(-begin, 0)
-    return weights[:, before : before + of] if of < length else weights
 
 
 def quantise(film: np.ndarray, bits: Literal[8, 16] = 8) -> np.ndarray:

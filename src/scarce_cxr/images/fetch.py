@@ -272,6 +272,9 @@ def _answer(
     except (OSError, http.client.HTTPException) as error:
         raise _Passing(f"no answer: {getattr(error, 'reason', None) or error or type(error).__name__}") from None
     with answer:
+        if answer.status not in (200, 206):
+            # Some stores of files say so while they look for one.
+            raise _Passing(f"the answer {answer.status}")
         yield answer
 
 

@@ -15,7 +15,7 @@ On 1,000 films of NIH ChestX-ray14 (682 patients) and 705 others (190 patients),
   patient's CT 20 were called lateral; what is missed among real ones is not known. A store whose table has laterals
   tells, see `views_as_seen`;
 - no chest: 5 of the 1,000, by the choice of the threshold; 2 of the 705 others; none of 39 views computed from the CT.
-  Of 45 other pictures (photographs, digits, ultrasound, slices of CT and MR, noise) 39 were called no chest or clipped,
+  Of 45 other pictures (photographs, digits, ultrasound, slices of CT and MR, noise) 41 were called no chest or clipped,
   and one passed as a chest. Radiographs of other parts of the body were not at hand.
 """
 

@@ -1,27 +1,71 @@
-"""Lanczos resampling with anti-aliasing, as Pillow does it, as two products with sparse matrices."""
+"""Lanczos resampling with anti-aliasing, as Pillow does it, as products with sparse matrices, strip by strip."""
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
 
 _LOBES = 3
+# Rows of the result that are worked out at a time, so that what they are made of stays in the processor's cache.
+_ROWS = 32
 
 
-def resample(film: np.ndarray, down: csr_array, across: csr_array) -> np.ndarray:
+class Strip(NamedTuple):
+    """Some pixels along an axis of the result.
+
+    Attributes:
+        to: which.
+        of: the film's pixels that they are made of.
+        weights: (len(to), len(of)) float32.
+    """
+
+    to: slice
+    of: slice
+    weights: csr_array
+
+
+def resample(
+    film: np.ndarray, down: tuple[Strip, ...], across: tuple[Strip, ...], through: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
     """Resamples a film in float32.
 
     Args:
-        film: (H, W) float32.
-        down, across: weights (h, H) and (w, W) of each axis, see `lanczos_weights`.
+        film: (H, W), of any type.
+        down: strips of the result's rows, see `strips`.
+        across: one strip, of all its columns.
+        through: makes float32 values of some of the film's rows.
 
     Returns:
         (h, w) float32, which may overshoot the film's range at sharp edges.
     """
-    return np.ascontiguousarray((across @ (down @ film).T).T)
+    (columns,) = across
+    resampled = np.empty((down[-1].to.stop, columns.to.stop), np.float32)
+    for strip in down:
+        rows = strip.weights @ through(film[strip.of, columns.of])
+        resampled[strip.to] = (columns.weights @ rows.T).T
+    return resampled
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
+def strips(length: int, size: int, before: int, given: int, rows: int = _ROWS) -> tuple[Strip, ...]:
+    """What `size` pixels take of `length` pixels along an axis, of which `given` are there, after `before` black ones.
+
+    Args:
+        length, size: of both grids.
+        before, given: what lies around the pixels that are given is black, and black adds nothing.
+        rows: the largest number of pixels in a strip.
+    """
+    weights = lanczos_weights(length, size)[:, before : before + given]
+    cut = []
+    for first in range(0, size, rows):
+        part = weights[first : first + rows]
+        begin, end = (int(part.indices.min()), int(part.indices.max()) + 1) if part.nnz else (0, 1)
+        cut.append(Strip(slice(first, first + part.shape[0]), slice(begin, end), part[:, begin:end]))
+    return tuple(cut)
+
+
 def lanczos_weights(length: int, size: int) -> csr_array:
     """What each of `size` pixels takes of the `length` pixels along an axis, (size, length) float32; rows sum to 1.
 

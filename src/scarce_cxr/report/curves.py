@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import plotly.graph_objects as go
 
 from scarce_cxr.figures.curves import smooth
 from scarce_cxr.monitor.reconstruction import MASKED_ERROR
@@ -11,11 +12,13 @@ from scarce_cxr.report import plots
 from scarce_cxr.report.runs import ShownRun
 from scarce_cxr.results import Table
 
-# Points of a line: more are not seen, and a long run would fill the page.
-_MOST_POINTS = 500
+# Points of a line: more are not seen, and long runs would fill the page; and those of all runs in a panel.
+_MOST_POINTS, _MOST_TOGETHER = 500, 2000
 # Where a table looks at a curve: shares of its length.
 _PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _LEADING = ("kind", "step", "epoch")
+# What the loop measures of itself; all else is the method's or the monitor's.
+_OF_THE_LOOP = ("grad_norm", "images_per_second", "waiting", "memory_gib")
 
 
 class Measure(NamedTuple):
@@ -124,7 +127,7 @@ def draw_numbers(runs: Sequence[ShownRun]) -> list[Curves]:
     panels = [
         Panel(f"number-{kind}-{name}", name.replace("_", " "), "", (Measure(name, kind, noisy=kind == "step"),))
         for kind, of in names.items()
-        for name in of
+        for name in sorted(of, key=_OF_THE_LOOP.__contains__)
         if name not in _SHOWN and name not in _LEADING and not name.endswith(("_low", "_high"))
     ]
     return [_draw(panel, runs) for panel in panels]
@@ -146,16 +149,24 @@ def _draw(panel: Panel, runs: Sequence[ShownRun]) -> Curves:
             steps, values = run.series(measure.column, measure.kind)
             if not steps:
                 continue
-            _add(figure, run, number, measure, np.array(steps), np.array(values))
+            kept = thin(len(steps), min(_MOST_POINTS, max(2, _MOST_TOGETHER // len(runs))))
+            _add(figure, run, number, measure, np.array(steps), np.array(values), kept)
             words = f"{run.name}, {_words(measure)}" if len(panel.measures) > 1 else run.name
             rows.append([words, *(f"{values[at]:.4g} (step {steps[at]:,})" for at in _places(len(steps)))])
     columns = ["run", "first", "a quarter", "half", "three quarters", "last"]
     return Curves(panel, plots.plain(figure), Table(panel.heading, columns, rows))
 
 
-def _add(figure, run: ShownRun, number: int, measure: Measure, steps: np.ndarray, values: np.ndarray) -> None:
+def _add(
+    figure: go.Figure,
+    run: ShownRun,
+    number: int,
+    measure: Measure,
+    steps: np.ndarray,
+    values: np.ndarray,
+    kept: np.ndarray,
+) -> None:
     style = {"color": number, "run": number, "name": run.name}
-    kept = thin(len(steps))
     if measure.interval:
         ends = [run.series(f"{measure.column}_{end}", measure.kind) for end in ("low", "high")]
         if all(len(end[0]) == len(steps) for end in ends):
@@ -164,8 +175,8 @@ def _add(figure, run: ShownRun, number: int, measure: Measure, steps: np.ndarray
     if measure.noisy and len(values) > 2 and np.isfinite(values).all():
         points = {"mode": "markers", "marker": {"size": 3}, "hoverinfo": "skip"}
         plots.add_line(figure, steps[kept].tolist(), values[kept].tolist(), **style, **points)
-        values = smooth(values)
-    line = {"mode": "lines+markers" if len(steps) <= 40 and not measure.noisy else "lines", "marker": {"size": 5}}
+        values = np.array([float(f"{value:.6g}") for value in smooth(values)])
+    line = {"mode": "lines+markers" if measure.kind == "watch" and len(steps) <= 40 else "lines", "marker": {"size": 5}}
     line["line"] = {"width": 2, "dash": measure.dash}
     plots.add_line(figure, steps[kept].tolist(), values[kept].tolist(), **style, **line)
 

@@ -1,5 +1,6 @@
 """What is known of runs, in words and tables: cost, memory, recipes, data, model card, warnings."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -120,21 +121,28 @@ def memory_table(runs: Sequence[ShownRun]) -> Table | None:
     return Table("Memory, MiB in fp32", ["run", *counts], rows, note)
 
 
-def recipe_differences(runs: Sequence[ShownRun]) -> Table:
-    """The settings in which runs differ."""
+def recipe_differences(runs: Sequence[ShownRun]) -> tuple[Table, Table]:
+    """The settings in which runs differ; and those that only some have, which are alike in all that do."""
     settings = [flatten(yaml.safe_load(run.text) or {}) for run in runs]
     names = dict.fromkeys(name for of in settings for name in of)
-    rows = [[name, *(of.get(name) for of in settings)] for name in names if len({of.get(name) for of in settings}) > 1]
-    note = f"{len(rows)} of {len(names)} settings differ" if rows else f"all {len(names)} settings are the same"
-    return Table("Settings that differ", ["setting", *(run.name for run in runs)], rows, note)
+    differ, partial = [], []
+    for name in names:
+        row = [name, *(_setting(of[name]) if name in of else None for of in settings)]
+        if len({repr(of[name]) for of in settings if name in of}) > 1:
+            differ.append(row)
+        elif None in row:
+            partial.append(row)
+    columns = ["setting", *(run.name for run in runs)]
+    note = f"{len(differ)} of {len(names)} settings; {len(names) - len(differ) - len(partial)} are alike in all runs"
+    return Table("Settings that differ", columns, differ, note), Table("Settings that only some have", columns, partial)
 
 
-def flatten(settings: dict[str, Any], before: str = "") -> dict[str, str]:
+def flatten(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
     """Nested settings by their names on the command line: `{"method": {"init_args": {"patch": 8}}}` -> method.patch."""
-    flat: dict[str, str] = {}
+    flat: dict[str, Any] = {}
     for name, value in settings.items():
         path = before if name == "init_args" else f"{before}.{name}" if before else str(name)
-        flat |= flatten(value, path) if isinstance(value, dict) and value else {path: _setting(value)}
+        flat |= flatten(value, path) if isinstance(value, dict) and value else {path: value}
     return flat
 
 
@@ -230,7 +238,7 @@ def duration(seconds: float) -> str:
     """Seconds in the unit that suits them."""
     if seconds >= 2 * 3600:
         return f"{seconds / 3600:,.1f} hours"
-    return f"{seconds / 60:,.1f} minutes" if seconds >= 120 else f"{seconds:,.0f} seconds"
+    return f"{seconds / 60:,.0f} minutes" if seconds >= 120 else f"{seconds:,.0f} seconds"
 
 
 def money(run: ShownRun) -> str | None:
@@ -242,11 +250,12 @@ def money(run: ShownRun) -> str | None:
 
 
 def _next(run: ShownRun) -> list[str]:
+    """What to type. Names alone: a page is shown to others, whom paths tell too much."""
+    name = run.folder.path.resolve().name
     if run.state.get("state") not in ("finished", "running"):
-        return [f"scarce resume {run.folder.path}"]
-    store = run.store.path if run.store is not None else "STORE"
-    where = f"--store {store}"
-    return [f"scarce probe {run.folder.path} random {where} --out TRIALS", "scarce compare TRIALS"]
+        return [f"scarce resume {name}"]
+    store = run.store.path.resolve().name if run.store is not None else "STORE"
+    return [f"scarce probe {name} random --store {store} --out trials", "scarce compare trials"]
 
 
 def _facts(run: ShownRun) -> list[tuple[str, str]]:
@@ -261,12 +270,16 @@ def _facts(run: ShownRun) -> list[tuple[str, str]]:
     if "retrieval" in look:
         among = look.get("retrieval_among", np.nan)
         low, high = (look.get(f"retrieval_{end}", np.nan) for end in ("low", "high"))
-        facts.append((f"{look['retrieval']:.0%}", f"found among {among:.0f} ({low:.0%} to {high:.0%})"))
+        facts.append((_percent(look["retrieval"]), f"found among {among:.0f} ({_percent(low)} to {_percent(high)})"))
     if "held_out_matched_information" in look:
         facts.append((f"{look['held_out_matched_information']:.2f}", "nats of matched information"))
     if MASKED_ERROR in look:
         facts.append((f"{look[MASKED_ERROR]:.3f}", "masked error; 1: only the mean"))
     return facts
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %")
 
 
 def _middle(run: ShownRun, column: str, form: str) -> str | None:
@@ -280,9 +293,12 @@ def _largest(run: ShownRun, column: str) -> str | None:
 
 
 def _setting(value: Any) -> str:
-    return (
-        ", ".join(map(str, value)) if isinstance(value, list) else str(value).lower() if value is None else str(value)
-    )
+    """As YAML has it, numbers in six digits."""
+    if isinstance(value, list):
+        return ", ".join(map(_setting, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _known(value: Any) -> str:

@@ -63,18 +63,24 @@ def read_few_shot(folders: Sequence[Path]) -> FewShot | None:
     tables |= dict(list(findings.assign(names=findings["finding"]).groupby("finding", sort=False)))
     figures = {name: (_draw(table, numbers), _table(name, table)) for name, table in tables.items()}
     patients = findings["test_patients"].max()
-    behind = f"Tested on films of {patients:,} patients that no fit has seen; up to {findings['draws'].max()} draws of"
-    behind += " the labelled films; bars are 95 % intervals over patients and draws."
+    behind = (
+        f"Tested on films of {patients:,} patients that no fit has seen; up to {findings['draws'].max()} draws of the "
+        "labelled films; bars are 95 % intervals over patients and draws. Lines join means of the same findings, and "
+        "stop before all labels, which have many more films without the finding."
+    )
     return FewShot(figures, warnings_of(evidence, cells, findings), behind)
 
 
 def _draw(table: pd.DataFrame, colors: dict[str, int]) -> plots.Figure:
-    figure = plots.make_figure("positive patients to learn from, and as many without it", "AUROC", height=400)
+    figure = plots.make_figure("positive patients to learn from", "AUROC", height=400)
     shots = sorted(table["shot"].unique(), key=shot_place)
     figure.update_xaxes(
-        tickvals=list(range(len(shots))), ticktext=[_words(table, shot) for shot in shots], showgrid=False
+        tickvals=list(range(len(shots))),
+        ticktext=shots,
+        showgrid=False,
+        zeroline=False,
     )
-    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})
+    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0})
     figure.add_hline(0.5, line={"width": 1, "dash": "dot", "color": "gray"})
     lines = list(table.groupby(["how", "start"], sort=False))
     several = table["how"].nunique() > 1

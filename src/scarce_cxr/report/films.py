@@ -174,7 +174,7 @@ def _map_store(store: Store, rows: np.ndarray, maps: list[RunMap], redact: bool)
         store.path.resolve().name,
         len(store),
         len(set(patients)),
-        maps,
+        [shown._replace(neighbours=[], cosines=[]) for shown in maps] if redact else maps,
         [coloring for coloring in colorings if len(set(coloring.codes) - {-1}) > 1 or coloring.name == "any finding"],
         [] if redact else table["image_id"].astype(str).to_list(),
         [] if redact else words,

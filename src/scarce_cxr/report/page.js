@@ -5,8 +5,8 @@ const every = (selector, inside = document) => [...inside.querySelectorAll(selec
 const symbols = [['circle', '●'], ['diamond', '◆'], ['square', '■'], ['triangle-up', '▲'], ['x', '✖'], ['star', '★'], ['cross', '✚']];
 const unknown = { symbol: 'circle-open', sign: '○' };
 const touched = matchMedia('(pointer: coarse)');
-// Points on paper: half of the text's width, and all of it.
-const paper = { narrow: 318, wide: 660 };
+// Pixels on paper, where half of the text's width is one plot's.
+const paper = { narrow: { width: 312, height: 190 }, wide: { width: 655, height: 360 } };
 let printing = false;
 
 const style = name => getComputedStyle(root).getPropertyValue(name).trim();
@@ -47,7 +47,7 @@ function lay(layout, plot) {
   return { ...laid, font: { family: 'system-ui, sans-serif', size: 12, color: ink }, autosize: !printing,
     paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', dragmode: touched.matches ? false : 'zoom',
     hoverlabel: { bgcolor: style('--card'), bordercolor: line, font: { color: style('--ink') } },
-    ...(printing ? { width: narrow ? paper.narrow : paper.wide } : {}) };
+    ...(printing ? narrow ? paper.narrow : paper.wide : {}) };
 }
 
 function draw(plot, figure = drawn.get(plot)) {
@@ -139,7 +139,7 @@ function makeMap(holder) {
       entry.append(name + ' ' + rows.length.toLocaleString('en'));
     }
     traces.push(ring(places));
-    const axis = { showticklabels: false, zeroline: false, ticks: '' };
+    const axis = { showticklabels: false, showgrid: false, showline: false, zeroline: false, ticks: '' };
     const laid = lay({ height: touched.matches || innerWidth < 760 ? 340 : 500, showlegend: false, hovermode: 'closest',
       hoverdistance: 30, margin: { l: 8, r: 8, t: 8, b: 8 }, xaxis: { ...axis }, yaxis: { ...axis } }, plot);
     Plotly.react(plot, traces, laid, { displayModeBar: false, responsive: true });

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from scarce_cxr.report.films import FilmMap
 
 # Bytes: of the whole page, and of all pictures in it but the small films.
-MOST_BYTES, _MOST_PICTURES = 15_000_000, 7_000_000
+MOST_BYTES, _MOST_PICTURES = 15_000_000, 6_000_000
 # Panels of reconstructions, of all runs together and of one.
 _PANELS, _PANELS_EACH = 48, 24
 _GRAD_CAMS = ("grad-cam.png", "stages.png")

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+
+logger = logging.getLogger(__name__)
 
 # Sides in pixels, the largest first that lets all pictures fit; and WebP's quality, which keeps ribs and labels sharp.
 _WIDTHS = (1400, 1000, 720, 480, 320)
@@ -54,13 +57,22 @@ def load_pictures(files: Sequence[tuple[Path, str]], most: int) -> list[Picture]
         files: path and words of each.
         most: bytes of all data URIs; pictures that need more at the smallest size are taken at that.
     """
-    opened = [(Image.open(path).convert("RGB"), words) for path, words in files]
+    opened = [_open(path, words) for path, words in files]
     pictures: list[Picture] = []
     for width in _WIDTHS:
         pictures = [_shrunk(image, width, words) for image, words in opened]
         if sum(len(picture.source) for picture in pictures) <= most:
             break
     return pictures
+
+
+def _open(path: Path, words: str) -> tuple[Image.Image, str]:
+    """A picture and its words; where the file is damaged a grey one that says so, as the page is worth more than it."""
+    try:
+        return Image.open(path).convert("RGB"), words
+    except OSError:
+        logger.warning("%s is no whole picture: the page shows a grey one in its place", path)
+        return Image.new("RGB", (320, 180), "grey"), f"{words} (the file {path.name} cannot be read)"
 
 
 def make_sheet(films: np.ndarray, side: int) -> Sheet:

@@ -28,7 +28,7 @@ def make_figure(x_title: str, y_title: str = "", *, height: int = 260) -> go.Fig
     figure.update_layout(
         template="none",
         height=height,
-        margin={"l": 56, "r": 14, "t": 10, "b": 44},
+        margin={"l": 40, "r": 12, "t": 10, "b": 44},
         showlegend=False,
         hovermode="closest",
     )

@@ -98,7 +98,7 @@ def _read(path: Path, name: str, given: Store | None) -> ShownRun:
 
 def _find_store(folder: RunFolder, state: dict[str, Any], given: Store | None, notes: list[str]) -> Store | None:
     made_on = state.get("fingerprint")
-    if given is not None and given.fingerprint == made_on:
+    if given is not None and made_on in (None, given.fingerprint):
         return given
     try:
         found = Store.open(folder.path / state["store"])

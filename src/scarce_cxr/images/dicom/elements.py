@@ -96,9 +96,9 @@ def read_elements(file: BinaryIO, keywords: Sequence[str], with_pixels: bool = F
         try:
             dataset = dcmread(bounded, **options)
         except _Deflated:
-            bounded = Bounded(
-                io.BytesIO(_inflate(file.read(_MAX_FILE_BYTES), _MAX_FILE_BYTES if with_pixels else _MAX_HEADER_BYTES))
-            )
+            # Memory is taken for as much as is asked for, be there as much or not.
+            packed = file.read(min(bounded.size, _MAX_FILE_BYTES))
+            bounded = Bounded(io.BytesIO(_inflate(packed, _MAX_FILE_BYTES if with_pixels else _MAX_HEADER_BYTES)))
             dataset = dcmread(bounded, **options)
     except Exception:
         # Inside of sequences pydicom makes an OSError of it.

@@ -1,0 +1,40 @@
+"""What the tests of pages share: a store, runs and trials with markup for names, and a browser."""
+
+import shutil
+
+import pytest
+from tests.report.shown import make_run, make_shown_trials, make_store
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("shown") / "store")
+
+
+@pytest.fixture(scope="session")
+def run(store, tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("first") / "a <run>", store)
+
+
+@pytest.fixture(scope="session")
+def other_run(store, tmp_path_factory):
+    return make_run(
+        tmp_path_factory.mktemp("second") / "other", store, width=16, drawn=False, verdict="no image information"
+    )
+
+
+@pytest.fixture(scope="session")
+def trials(tmp_path_factory):
+    return make_shown_trials(tmp_path_factory.mktemp("trials"))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--headless"])
+        yield opened
+        opened.close()
