@@ -5,9 +5,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from tests.evaluation.phantoms import FINDINGS, START, phantom_films  # noqa: F401 - a fixture
 
 from scarce_cxr.cli import main
-from tests.evaluation.phantoms import FINDINGS, START, phantom_films  # noqa: F401 - a fixture
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/export.md"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.evaluation.phantoms import FINDINGS, START, phantom_films  # noqa: F401 - a fixture
 
 from scarce_cxr.cli import main
-from tests.evaluation.phantoms import FINDINGS, START, phantom_films  # noqa: F401 - a fixture
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/predict.md"
 

@@ -8,6 +8,15 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from tests.evaluation.phantoms import (  # noqa: F401 - fixtures
+    FINDINGS,
+    START,
+    make_parts,
+    make_tasks_of,
+    parts,
+    phantom_films,
+    phantom_store,
+)
 
 from scarce_cxr.backbones.embed import embed
 from scarce_cxr.backbones.starts import parse_start
@@ -19,15 +28,6 @@ from scarce_cxr.evaluation.export import backbone_parts, export_model, fit_findi
 from scarce_cxr.evaluation.film_model import EXTRA_WEIGHTS, WEIGHTS, read_model
 from scarce_cxr.evaluation.scores import calibrate
 from scarce_cxr.views.plans import Normalization, plain_view
-from tests.evaluation.phantoms import (  # noqa: F401 - fixtures
-    FINDINGS,
-    START,
-    make_parts,
-    make_tasks_of,
-    parts,
-    phantom_films,
-    phantom_store,
-)
 
 
 def test_timm_alone_loads_the_folder_and_gives_the_features_of_the_store(parts, phantom_store, tmp_path):  # noqa: F811
@@ -143,7 +143,7 @@ def test_a_finding_without_films_is_left_out_with_its_reason_and_none_at_all_is_
     fitted, missing = fit_findings(features, [tasks[0], bare])
     assert [of.facts.finding for of in fitted] == FINDINGS[:1]
     assert missing == {FINDINGS[1]: "the tuning films are not of both classes"}
-    with pytest.raises(ScarceError, match="patients with the finding, 5000 needed|5,000 needed"):
+    with pytest.raises(ScarceError, match=r"patients with the finding, 5000 needed|5,000 needed"):
         make_parts(phantom_store, shot="5000")
 
 

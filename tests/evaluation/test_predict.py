@@ -9,6 +9,7 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 from scipy.special import logit
+from tests.evaluation.phantoms import FINDINGS, make_parts, parts, phantom_films, phantom_store  # noqa: F401 - fixtures
 
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.evaluation.export import export_model
@@ -18,7 +19,6 @@ from scarce_cxr.images.decode import quantise, scale
 from scarce_cxr.images.names import original_names
 from scarce_cxr.images.phantoms import draw_film
 from scarce_cxr.images.phantoms.lateral import draw_lateral
-from tests.evaluation.phantoms import FINDINGS, make_parts, parts, phantom_films, phantom_store  # noqa: F401 - fixtures
 
 PHOTOGRAPHS = Path(sklearn.datasets.__file__).parent / "images"
 
