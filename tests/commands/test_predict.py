@@ -65,6 +65,7 @@ def test_a_folder_without_files_and_what_is_no_model_are_refused(model, films, t
     assert "scarce export" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_every_command_of_the_page_works(model, films, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     places = {"MODEL": str(model), "FILMS": str(films), "FILM": str(films / "a.png")}

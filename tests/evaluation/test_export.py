@@ -89,8 +89,7 @@ def test_counts_of_the_facts_are_those_of_the_split(parts, phantom_store):  # no
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pixels", ["float32", "uint8"])
-@pytest.mark.parametrize("to", ["pt2", "onnx"])
+@pytest.mark.parametrize(("to", "pixels"), [("pt2", "uint8"), ("onnx", "float32")])
 def test_one_file_holds_everything_and_takes_any_number_of_films(phantom_store, tmp_path, to, pixels):  # noqa: F811
     if to == "onnx":
         pytest.importorskip("onnxruntime")

@@ -176,10 +176,10 @@ def test_runs_are_switched_on_and_off_everywhere(several, visit):
     assert rows["method.decoder_width"] == ["8", "16"]
     lines = tab.locator("[data-figure=error] .js-line")
     assert lines.count() == 2
-    tab.get_by_label("other").uncheck()
+    tab.get_by_role("checkbox", name="other").uncheck()
     assert lines.count() == 1
     assert [part.is_visible() for part in tab.locator("#verdict article").all()] == [True, False]
-    tab.get_by_label("other").check()
+    tab.get_by_role("checkbox", name="other").check()
     assert lines.count() == 2
     tab.locator("select.which").select_option("other")
     assert tab.locator(".one-film .id").inner_text().startswith("film-")

@@ -17,7 +17,7 @@ def write_card(facts: Facts) -> str:
     parts = [
         "---",
         "library_name: timm",
-        f"pipeline_tag: {'image-classification' if facts.probes else 'image-feature-extraction'}",
+        "pipeline_tag: image-feature-extraction",
         "tags:",
         *(f"- {tag}" for tag in tags),
         "---",
@@ -53,8 +53,8 @@ def _use(facts: Facts) -> list[str]:
     lines = [
         "## Intended use",
         "",
-        "Research on frontal chest radiographs of people such as those in the table below: features for other work"
-        + (", and comparisons of how well few labels tell a finding." if facts.probes else "."),
+        "Research on frontal chest radiographs: features for other work"
+        + (", and probes of findings on films such as those that they were tested on." if facts.probes else "."),
         "",
         "```python",
         "import timm",
@@ -120,7 +120,7 @@ def _limits(facts: Facts) -> list[str]:
             " is no proof that a film is suitable.",
         ]
     lines += [
-        "- Nobody has tested it on patients of all ages, sexes and origins apart.",
+        "- It was not tested on ages, sexes and origins apart.",
         "- Research use only: not a medical device.",
     ]
     return lines

@@ -82,10 +82,14 @@ for (const steps of every('.steps')) {
   show();
 }
 for (const wipe of every('.wipe')) {
-  const slider = wipe.querySelector('input'), both = wipe.querySelector('.both');
+  const slider = wipe.querySelector('input'), both = wipe.querySelector('.both'), frame = both.parentElement;
   const pictures = every('.steps img', wipe.parentElement);
   for (const picture of [pictures[0], pictures[pictures.length - 1]]) both.append(picture.cloneNode());
-  const show = () => both.style.setProperty('--at', slider.value + '%');
+  const show = () => {
+    both.style.setProperty('--at', slider.value + '%');
+    // On a telephone the picture is wider than its frame.
+    frame.scrollLeft = both.clientWidth * slider.value / 100 - frame.clientWidth / 2;
+  };
   const follow = event => {
     if (event.pointerType !== 'mouse' && event.type !== 'pointerdown') return;
     if (event.type === 'pointermove' && !event.buttons) return;
