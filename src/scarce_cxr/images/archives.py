@@ -26,7 +26,9 @@ MAX_EXPANSION = 100
 _SMALL = 2**30
 
 _READABLE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+# What reading a damaged archive raises. zipfile says by NotImplementedError that it does not know a member's compression,
+# and by RuntimeError that it is encrypted.
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Member:
                     content = file.read(self.size)
             else:
                 content = _open_stream(self.archive, modified).read(self.start, self.size)
-        except (*_DAMAGE, KeyError) as error:
+        except (*DAMAGE, KeyError) as error:
             raise OSError(errno.EIO, f"damaged in its archive ({type(error).__name__})") from None
         if len(content) != self.size:
             raise OSError(errno.EIO, "damaged in its archive (shorter or longer than declared)")
@@ -162,7 +164,7 @@ def _list_members(archive: Path, size: int, modified: int) -> Contents:
                 contents.members[path] = member
     except _Bomb:
         return Contents(refused=[("", f"an archive that unpacks to more than {MAX_EXPANSION} times its size")])
-    except (*_DAMAGE, OSError) as error:
+    except (*DAMAGE, OSError) as error:
         # A download that was cut off in the middle still has members that are whole.
         contents.refused.append(("", f"a damaged archive ({type(error).__name__})"))
     return contents

@@ -13,7 +13,6 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Literal
 
 from scarce_cxr import progress
 from scarce_cxr.errors import ScarceError
+from scarce_cxr.images.archives import DAMAGE
 from scarce_cxr.images.atomic import written_whole
 from scarce_cxr.images.collections import Remote
 from scarce_cxr.images.store import checksum_of
@@ -31,7 +31,6 @@ SUMS = "SHA256SUMS"
 
 _BLOCK = 2**20
 _LONGEST_PAUSE = 60.0
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
 
 Check = Literal["md5", "sha256", "the archive's own check sums", "length alone", "was there"]
 
@@ -377,6 +376,6 @@ def _check_archive(path: Path, name: str) -> tuple[Check, bool]:
                 whole = len(archive.getnames()) > 0
         else:
             return "length alone", True
-    except _DAMAGE:
+    except (*DAMAGE, OSError):
         whole = False
     return "the archive's own check sums", whole

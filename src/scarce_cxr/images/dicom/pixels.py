@@ -212,6 +212,7 @@ def _plugin(syntax: UID, layout: Layout, frame: bytes) -> str:
     try:
         available = [plugin for plugin in _PLUGINS if plugin in get_decoder(syntax).available_plugins]
     except NotImplementedError:
+        # How pydicom says that it knows no decoder for a transfer syntax.
         raise Skipped(f"compressed in a way that no package reads: {_named(syntax)}") from None
     if syntax == JPEGExtended12Bit and _stream_size(frame)[1] > 8:
         available = [plugin for plugin in available if plugin == "pylibjpeg"]
