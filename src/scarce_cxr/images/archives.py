@@ -26,8 +26,8 @@ MAX_EXPANSION = 100
 _SMALL = 2**30
 
 _READABLE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-# What reading a damaged archive raises. zipfile says by NotImplementedError that it does not know a member's compression,
-# and by RuntimeError that it is encrypted.
+# What reading a damaged archive raises. zipfile says by NotImplementedError that it does not know a member's
+# compression, and by RuntimeError that it is encrypted.
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
