@@ -10,7 +10,14 @@ from scarce_cxr.backbones.embed import normalization_of
 from scarce_cxr.backbones.starts import Start, load_start
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.evaluation.finetune import Films, FinetuneSettings, finetune_trial, trial_seed
-from scarce_cxr.evaluation.probe import fit_probes, neighbour_scores, prototype_scores, score_probes, standardise
+from scarce_cxr.evaluation.probe import (
+    Probes,
+    fit_probes,
+    neighbour_scores,
+    prototype_scores,
+    score_probes,
+    standardise,
+)
 from scarce_cxr.evaluation.scores import (
     auprc,
     auroc,
@@ -153,42 +160,63 @@ def fit_frozen(
     """
     train = next(iter(tasks.values())).train
     features = standardise(features, train)
-    rows: list[dict[str, Any]] = []
+    shots = dict.fromkeys(shot for of in cells.values() for shot in of)
     with bar(f"probing {start.name}", sum(len(of) for of in cells.values()) * len(hows), "cells") as advance:
-        for finding, task in tasks.items():
-            for how in hows:
-                for shot, drawn in cells[finding].items():
-                    rows += _frozen_cell(trials, start, features, task, how, shot, drawn, seed, device, scorer)
-                    advance(1)
-    trials.add(rows)
+        for how in hows:
+            for shot in shots:
+                rows, asked = [], []
+                for task in tasks.values():
+                    drawn = cells[task.finding][shot]
+                    common = _common(start, how, task, shot, seed)
+                    if isinstance(drawn, Missing):
+                        rows.append({**common, "draw": 0, "missing": drawn.reason})
+                    elif todo := [number for number in range(len(drawn)) if not _known(trials, common, number)]:
+                        asked.append(_Asked(task, common, todo, [drawn[number] for number in todo]))
+                # A shot's draws of all findings are fitted at once: it is one batch of equal systems.
+                rows += _fit_together(features, how, asked, seed, device, scorer)
+                trials.add(rows)
+                advance(len(tasks))
 
 
-def _frozen_cell(trials, start, features, task, how, shot, drawn, seed, device, scorer) -> list[dict[str, Any]]:
-    common = _common(start, how, task, shot, seed)
-    if isinstance(drawn, Missing):
-        return [] if _known(trials, common, 0) else [{**common, "draw": 0, "missing": drawn.reason}]
-    todo = [number for number in range(len(drawn)) if not _known(trials, common, number)]
-    if not todo:
+class _Asked(NamedTuple):
+    """Draws of a finding that are not fitted yet, and what their rows have in common."""
+
+    task: Task
+    common: dict[str, Any]
+    numbers: list[int]
+    draws: list[Shots]
+
+
+def _fit_together(
+    features: np.ndarray, how: How, asked: Sequence[_Asked], seed: int, device: str, scorer: Scorer | None
+) -> list[dict[str, Any]]:
+    if not asked:
         return []
     started = time.perf_counter()
-    draws = [drawn[number] for number in todo]
-    both = np.concatenate([task.tune.rows, task.test.rows])
-    strengths = np.full(len(draws), np.nan)
-    if how == "probe" and scorer:
-        scores = scorer(features, draws, both)
-    elif how == "probe":
-        probes = fit_probes(features, draws, patients=task.patients, seed=seed, device=device)
-        scores, strengths = score_probes(features[both], probes), probes.strength
-    else:
-        score = {"prototype": prototype_scores, "neighbours": neighbour_scores}[how]
-        scores = score(features, draws, both, device=device)
-    tune, test = np.split(scores, [len(task.tune.rows)], axis=1)
-    told = measure_scores(tune, task.tune.labels, test, task.test)
+    draws = [draw for one in asked for draw in one.draws]
+    probes = None
+    if how == "probe" and scorer is None:
+        probes = fit_probes(features, draws, patients=asked[0].task.patients, seed=seed, device=device)
+    rows: list[dict[str, Any]] = []
+    for one in asked:
+        both = np.concatenate([one.task.tune.rows, one.task.test.rows])
+        strengths = np.full(len(one.draws), np.nan)
+        if probes is not None:
+            own = Probes(*(part[len(rows) : len(rows) + len(one.draws)] for part in probes))
+            scores, strengths = score_probes(features[both], own), own.strength
+        elif how == "probe":
+            scores = scorer(features, one.draws, both)
+        else:
+            score = {"prototype": prototype_scores, "neighbours": neighbour_scores}[how]
+            scores = score(features, one.draws, both, device=device)
+        tune, test = np.split(scores, [len(one.task.tune.rows)], axis=1)
+        told = measure_scores(tune, one.task.tune.labels, test, one.task.test)
+        rows += [
+            {**one.common, **_counts(draw), **numbers, "draw": number, "strength": float(strength)}
+            for number, draw, strength, numbers in zip(one.numbers, one.draws, strengths, told, strict=True)
+        ]
     seconds = (time.perf_counter() - started) / len(draws)
-    return [
-        {**common, **_counts(draw), **numbers, "draw": number, "strength": float(strength), "seconds": seconds}
-        for number, draw, strength, numbers in zip(todo, draws, strengths, told, strict=True)
-    ]
+    return [{**row, "seconds": seconds} for row in rows]
 
 
 def fit_finetuned(
