@@ -1,11 +1,13 @@
 """Tasks, draws and fits of a small store come out as worked by hand and as scikit-learn has them."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
@@ -26,9 +28,12 @@ from scarce_cxr.evaluation.finetune import FinetuneSettings
 from scarce_cxr.evaluation.probe import fit_probes, score_probes, standardise
 from scarce_cxr.evaluation.trials import TestFilms, Trials
 from scarce_cxr.images.labels import Labels
+from scarce_cxr.images.prepare import prepare
 from scarce_cxr.images.shots import Missing
+from scarce_cxr.images.sources import FolderSource
 from scarce_cxr.images.splits import held_out
 from scarce_cxr.images.store import Store
+from scarce_cxr.training.run_folder import RunFolder
 
 START = Start("moco", "ssl", "runs/moco", BackboneSettings("test_resnet"), 32, fingerprint="f" * 16)
 PROTOCOL = {"seed": 0}
@@ -183,18 +188,51 @@ def test_the_same_weights_at_another_size_are_another_start():
 
 
 def test_test_films_that_pretraining_saw_are_counted():
-    table = pd.DataFrame({"image_id": [f"i{n}" for n in range(400)], "patient_id": [f"p{n // 2}" for n in range(400)]})
+    names = [str(n) for n in range(400)]
+    table = pd.DataFrame({"image_id": names, "sha256": names})
+    table["patient_id"] = [f"p{n // 2}" for n in range(400)]
     store = SimpleNamespace(table=table, fingerprint="s")
     split = np.where(held_out(table, 0.2), "test", "train")
 
     def seen(share: float, fingerprint: str = "s", kind: str = "ssl") -> int | None:
-        start = SimpleNamespace(kind=kind, store_fingerprint=fingerprint, held_out=share)
+        settings = SimpleNamespace(weights=Path("nowhere/backbone-last.safetensors"))
+        start = SimpleNamespace(kind=kind, store_fingerprint=fingerprint, held_out=share, settings=settings)
         return seen_without_labels(start, store, split)
 
     assert seen(0.2) == seen(0.5) == 0
     assert seen(0.1) == (held_out(table, 0.2) & ~held_out(table, 0.1)).sum() > 0
     assert seen(0.2, "other") is None
     assert seen(0.2, kind="random") is None
+
+
+def test_films_and_patients_are_known_again_in_the_store_of_a_run(tmp_path):
+    """Of 12 patients' pairs of films, the first film of each is pretrained on in another store; one is a test film."""
+    films = tmp_path / "films"
+    films.mkdir()
+    for n in range(24):
+        pixels = np.random.default_rng(n).integers(0, 255, (32, 32), np.uint8)
+        Image.fromarray(pixels).save(films / f"p{n // 2:02d}_{n % 2}.png")
+    (tmp_path / "key").write_text("5c" * 32)
+
+    def store(name: str, pattern: str, key_file: Path | None) -> Store:
+        chosen = tmp_path / f"{name}-films"
+        chosen.mkdir()
+        for film in films.glob(pattern):
+            (chosen / film.name).write_bytes(film.read_bytes())
+        source = FolderSource(chosen, patient_pattern=r"(p\d+)_")
+        return prepare(source, tmp_path / name, size=32, jobs=1, key_file=key_file).store
+
+    tested = store("tested", "*.png", tmp_path / "key")
+    split = np.full(24, "test")
+    for name, key_file, expected in (("one-key", tmp_path / "key", 24), ("keys-apart", None, 12)):
+        trained = store(name, "*_0.png", key_file)
+        run = tmp_path / f"run-{name}"
+        RunFolder(run).path.mkdir()
+        RunFolder(run).write_state(store=f"../{name}")
+        settings = BackboneSettings(weights=run / "backbone-last.safetensors")
+        start = replace(START, kind="ssl", settings=settings, held_out=0.0, store_fingerprint=trained.fingerprint)
+        assert seen_without_labels(start, tested, split) == expected
+        assert seen_without_labels(replace(start, store_fingerprint="changed since"), tested, split) is None
 
 
 def test_shots_are_numbers_or_all():

@@ -208,7 +208,9 @@ def ask(
     trials.keep_starts(facts)
     for of in facts.values():
         if seen := of["test_films_seen"]:
-            notes.append(f"{of['name']} was pretrained on {seen:,} of the test films, without their labels")
+            notes.append(
+                f"{of['name']} was pretrained on {seen:,} of the test films or their patients' others, without labels"
+            )
     if excluded is None:
         cells = {name: draw_cells(task, shots, draws, seed) for name, task in tasks.items()}
     else:

@@ -28,11 +28,13 @@ from scarce_cxr.evaluation.scores import (
     sensitivity_at,
 )
 from scarce_cxr.evaluation.trials import TestFilms, Trials
+from scarce_cxr.images.duplicates import patients_comparable
 from scarce_cxr.images.labels import Labels, normals
 from scarce_cxr.images.shots import Missing, Shots, draw_shots, negative_kinds
 from scarce_cxr.images.splits import held_out, patients_of
 from scarce_cxr.images.store import Store
 from scarce_cxr.progress import bar
+from scarce_cxr.training.run_folder import RunFolder
 from scarce_cxr.views.plans import Normalization
 
 How = Literal["probe", "prototype", "neighbours", "finetune"]
@@ -326,13 +328,35 @@ def facts_of(start: Start, store: Store, split: np.ndarray) -> dict[str, Any]:
 
 
 def seen_without_labels(start: Start, store: Store, split: np.ndarray) -> int | None:
-    """How many test films a run was pretrained on, without their labels; None where that is not known.
+    """How many test films a run was pretrained on, or on others of their patients; None where that is not known.
 
-    A run sets aside patients by the same key as `split`: with at least the test's share, none was seen.
+    A run sets aside patients by the same key as `split`: of one store, with at least the test's share, none was seen.
+    In another store films are known again by their pixels as decoded, and patients where both have one key; copies
+    with loss are not (`scarce check` finds them).
     """
-    if start.kind != "ssl" or start.store_fingerprint != store.fingerprint or start.held_out is None:
+    pretrained_on = _pretrained_on(start, store)
+    if pretrained_on is None:
         return None
-    return int(((split == "test") & ~held_out(store.table, start.held_out)).sum())
+    seen = pretrained_on.table[~held_out(pretrained_on.table, start.held_out)]
+    shared = store.table["sha256"].isin(seen["sha256"])
+    if patients_comparable(store, pretrained_on):
+        shared |= store.table["patient_id"].isin(seen["patient_id"].dropna())
+    return int((shared & (split == "test")).sum())
+
+
+def _pretrained_on(start: Start, store: Store) -> Store | None:
+    """The store that a run was pretrained on: this one, or another one that lies where the run left it."""
+    if start.kind != "ssl" or start.held_out is None or start.store_fingerprint is None:
+        return None
+    if start.store_fingerprint == store.fingerprint:
+        return store
+    run = start.settings.weights.parent
+    place = RunFolder(run).read_state().get("store")
+    try:
+        other = Store.open(run / place) if place else None
+    except ScarceError:
+        return None
+    return other if other is not None and other.fingerprint == start.store_fingerprint else None
 
 
 def check_asked(shots: Iterable[str], known: Sequence[str], draws: int) -> None:

@@ -163,9 +163,9 @@ def test_pooling_tells_masked_neighbours_from_what_is_beyond_the_edge():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet50", "convnext_tiny"])
+@pytest.mark.parametrize("name", ["resnet50", "convnextv2_atto"])
 def test_both_executions_agree_at_full_size(name):
-    backbone, (images, visible) = make_backbone(name), make_batch(224, 8)
+    backbone, (images, visible) = make_backbone(name), make_batch(224, 4)
     exact, blocks = (outcome(backbone, execution, images, visible) for execution in EXECUTIONS)
     assert_same(blocks, exact, 1e-9)
     single = {execution: outcome(backbone.float(), execution, images.float(), visible) for execution in EXECUTIONS}
