@@ -118,6 +118,16 @@ def test_doctor_names_torch_and_the_decoders(capsys):
     said = {row["what"]: row["is"] for row in rows}
     assert said["torch"]
     assert said["decoder for PNG"] == "yes"
+    assert said["compressed DICOM"].partition(";")[0] == "12 of 12 transfer syntaxes"
+
+
+@pytest.mark.parametrize("installed", [["pillow"], []])
+def test_doctor_names_the_package_that_a_compressed_syntax_lacks(capsys, monkeypatch, installed):
+    monkeypatch.setattr("scarce_cxr.images.dicom.pixels._installed", lambda _: installed)
+    assert main(["doctor", "--json"]) == 0
+    (rows,) = json.loads(capsys.readouterr().out)["tables"].values()
+    (said,) = (row["is"] for row in rows if row["what"] == "compressed DICOM")
+    assert ("RLE Lossless needs pydicom" in said) == (not installed)
 
 
 def test_words_before_the_options_make_a_list_and_a_switch_may_be_typed_alone(monkeypatch):

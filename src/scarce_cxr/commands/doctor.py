@@ -20,6 +20,7 @@ def doctor(folder: Path = Path()) -> Result:
     from PIL import features
 
     from scarce_cxr.errors import ScarceError
+    from scarce_cxr.images.dicom.pixels import compressed_syntaxes
     from scarce_cxr.training.devices import multiplies_bf16
 
     if not folder.is_dir():
@@ -43,6 +44,10 @@ def doctor(folder: Path = Path()) -> Result:
         rows.append(["bf16 on the processor", _yes(multiplies_bf16(cuda=False))])
     for decoder, what in (("jpg", "JPEG"), ("zlib", "PNG"), ("jpg_2000", "JPEG 2000"), ("libtiff", "TIFF")):
         rows.append([f"decoder for {what}", _yes(features.check(decoder))])
+    syntaxes = list(compressed_syntaxes())
+    lacking = [f"{name} needs {package}" for name, package, installed in syntaxes if not installed]
+    read = f"{len(syntaxes) - len(lacking)} of {len(syntaxes)} transfer syntaxes"
+    rows.append(["compressed DICOM", "; ".join([read, *lacking])])
     return Result([Table("This machine", ["what", "is"], rows)])
 
 

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,13 @@ _PACKAGES = {
     "1.2.840.10008.1.2.4.203": "pylibjpeg-openjpeg",
     "1.2.840.10008.1.2.5": "pydicom",
 }
+
+
+
+def compressed_syntaxes() -> Iterator[tuple[str, str, bool]]:
+    """Name of each compressed transfer syntax, the package that reads it, and whether one that does is installed."""
+    for syntax, package in _PACKAGES.items():
+        yield UID(syntax).name, package, bool(_installed(UID(syntax)))
 
 
 @dataclass(frozen=True)
@@ -210,7 +218,7 @@ def _plugin(syntax: UID, layout: Layout, frame: bytes) -> str:
         Skipped: none is installed.
     """
     try:
-        available = [plugin for plugin in _PLUGINS if plugin in get_decoder(syntax).available_plugins]
+        available = _installed(syntax)
     except NotImplementedError:
         # How pydicom says that it knows no decoder for a transfer syntax.
         raise Skipped(f"compressed in a way that no package reads: {_named(syntax)}") from None
@@ -219,6 +227,11 @@ def _plugin(syntax: UID, layout: Layout, frame: bytes) -> str:
     if not available:
         raise Skipped(f"needs the package {_PACKAGES.get(syntax, 'that reads it')}: {_named(syntax)}")
     return available[0]
+
+
+def _installed(syntax: UID) -> list[str]:
+    decoders = get_decoder(syntax).available_plugins
+    return [plugin for plugin in _PLUGINS if plugin in decoders]
 
 
 def _refuse_other_size(frame: bytes, syntax: UID, layout: Layout) -> None:
