@@ -8,8 +8,10 @@ from scarce_cxr.cli import main
 from scarce_cxr.commands.methods import methods
 from scarce_cxr.commands.schedules import schedules
 from scarce_cxr.errors import ScarceError
+from scarce_cxr.figures.reconstructions import masked_panel
 
 DOCUMENT = Path(__file__).parents[2] / "docs/reference/methods.md"
+LINEAGE = Path(__file__).parents[2] / "docs/why/lineage.md"
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,43 @@ def test_without_both_there_is_nothing_to_compare():
         methods(["small/mocha"])
 
 
+def test_maps_are_listed_from_the_film_to_the_painting_and_drawn(small_store, tmp_path):
+    files = {"shapes": tmp_path / "shapes.png", "masked": tmp_path / "masked.png", "store": small_store}
+    result = methods(["small/spark_exact", "small/moco"], **files)
+    maps = result.tables[2]
+    assert maps.title == "Maps of small/spark_exact"
+    assert maps.rows[0] == ["encoder", "layer1", 64, 24, 4]
+    assert ["bridge", "densifiers.0", 256, 3, 32] in maps.rows
+    assert maps.rows[-1] == ["decoder", "image", 1, 96, 1]
+    assert maps.note.startswith("5 of 9 patches of 32 pixels are masked")
+    assert all(path.is_file() for _, path in result.files)
+    assert len(result.files) == 2
+
+
+def test_a_target_is_the_film_normalised_patch_by_patch(small_store, tmp_path, monkeypatch):
+    drawn = {}
+
+    def keep(images, targets, visible, title, captions):
+        drawn.update(images=images, targets=targets, visible=visible, title=title)
+        return masked_panel(images, targets, visible, title, captions)
+
+    monkeypatch.setattr("scarce_cxr.figures.reconstructions.masked_panel", keep)
+    methods(["small/spark"], masked=tmp_path / "masked.png", store=small_store)
+    # The top right patch of the last film.
+    pixels = drawn["images"][-1, :32, 64:]
+    expected = (pixels - pixels.mean()) / pixels.std(ddof=1)
+    assert drawn["targets"][-1, :32, 64:] == pytest.approx(expected, abs=1e-3)
+    assert (~drawn["visible"]).mean() == pytest.approx(5 / 9)
+    assert drawn["title"] == "96 pixels, 5 of 9 patches of 32 masked"
+
+
+def test_only_spark_is_drawn_and_films_need_a_store(tmp_path):
+    with pytest.raises(ScarceError, match="SparK"):
+        methods(["small/moco"], shapes=tmp_path / "shapes.png")
+    with pytest.raises(ScarceError, match="--store"):
+        methods(["small/spark"], masked=tmp_path / "masked.png")
+
+
 def test_recipes_are_named_without_an_option(capsys):
     assert main(["methods", "small/moco", "small/byol", "--json"]) == 0
     assert "small/byol" in capsys.readouterr().out
@@ -68,3 +107,21 @@ def test_the_document_holds_the_tables(tables, tmp_path):
     for table in [*tables.values(), *schedules(names, out=tmp_path / "schedules.png").tables]:
         for row in table.rows:
             assert "| " + " | ".join(f"{v:,.4g}" if isinstance(v, float) else str(v) for v in row) + " |" in text
+
+
+@pytest.mark.slow
+def test_sparks_lineage_holds_the_maps_of_its_recipes(tmp_path):
+    paths = [["spark", "reference/spark"], ["small/spark_exact", "small/spark"]]
+    result = methods([*paths[0], *paths[1]], shapes=tmp_path / "shapes.png")
+    listed = {table.title.removeprefix("Maps of "): table.rows for table in result.tables}
+
+    def cell(recipe: str, stride: int, *parts: str) -> str:
+        maps = [(channels, side) for part, _, channels, side, of in listed[recipe] if part in parts and of == stride]
+        return "{0} x {1} x {1}".format(*maps[0]) if maps else ""
+
+    for stride in (1, 2, 4, 8, 16, 32):
+        decoder = ("decoder", "bridge") if stride == 32 else ("decoder",)
+        cells = ["1" if stride == 1 else f"1/{stride}"]
+        for recipes in paths:
+            cells += [cell(recipes[0], stride, "encoder"), *(cell(recipe, stride, *decoder) for recipe in recipes)]
+        assert "| " + " | ".join(cells).replace("|  |", "| |") + " |" in LINEAGE.read_text()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scarce_cxr.backbones.backbone import Backbone, BackboneSettings
-from scarce_cxr.commands.monitor import monitor
+from scarce_cxr.commands.monitor import _say_end, monitor
 from scarce_cxr.commands.plateau import plateau
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.splits import held_out, patients_of
@@ -45,6 +45,23 @@ def test_the_first_look_and_the_last_ones_stand_in_the_table_with_what_is_behind
 
 def test_a_run_that_has_ended_is_followed_to_its_end_at_once(run):
     assert monitor([str(run.path)], follow=True).tables[0].rows
+
+
+def test_losses_of_several_runs_are_drawn_beside_the_figure(run, tmp_path):
+    second = RunFolder(tmp_path / "second")
+    second.path.mkdir()
+    second.write_state(state="running", step=10, total=190)
+    for number, folder in enumerate((run, second)):
+        metrics = Metrics(folder.metrics, resume_at=190)
+        metrics.write("step", 10, 0, {"loss": 5.0 + number})
+        metrics.write("step", 20, 0, {"loss": 4.0 + number})
+    assert set(dict(monitor([str(run.path)], out=tmp_path / "one.png").files)) == {"figure"}
+    files = dict(monitor([str(run.path), str(second.path)], out=tmp_path / "both.png").files)
+    assert files["losses"] == tmp_path / "both-losses.png"
+    assert files["losses"].is_file()
+    assert _say_end(run, [(190, {"retrieval": 0.244, "held_out_error": 0.5})]) == "healthy; masked error 0.50"
+    assert _say_end(run, [(190, {"retrieval": 0.244})]) == "healthy; 24 % found again"
+    assert _say_end(second, []) == "no verdict"
 
 
 def test_a_plain_backbone_is_measured_on_held_out_patients(small_store, tmp_path, monkeypatch):

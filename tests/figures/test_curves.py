@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from scarce_cxr.figures.curves import run_curves, smooth
+from scarce_cxr.figures.curves import losses_figure, run_curves, smooth
 
 STEPS = list(range(1, 61))
 NOISE = np.random.default_rng(0).normal(size=60)
@@ -91,3 +91,14 @@ def test_in_a_column_of_eight_centimetres_words_are_five_points_high_and_cover_n
         assert not any(box.overlaps(panel) for panel in panels)
     for one, other in pairwise(titles):
         assert not one.get_window_extent(renderer).overlaps(other.get_window_extent(renderer))
+
+
+def test_losses_of_several_runs_have_a_panel_and_a_scale_each():
+    losses = {"moco": LOSS, "barlow_twins": (STEPS, list(300 + 10 * NOISE)), "dino": LOSS, "spark": LOSS}
+    figure = losses_figure(losses, {"moco": "healthy; 24 % found again"}, "losses", "177 films")
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in shown] == list(losses)
+    assert [lines(axes)[0] for axes in shown] == list(losses.values())
+    assert shown[1].get_ylim()[0] > 200 > shown[0].get_ylim()[1]
+    assert [axes.get_xlabel() for axes in shown] == ["healthy; 24 % found again", "", "", ""]
+    assert any("177 films" in text.get_text() for text in figure.texts)

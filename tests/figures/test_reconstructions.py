@@ -6,6 +6,7 @@ import pytest
 from scarce_cxr.figures.reconstructions import (
     composite,
     join_patches,
+    masked_panel,
     reconstruction_panel,
     rescale_prediction,
     seam_contrast,
@@ -76,6 +77,21 @@ def test_a_seam_counts_only_between_masked_patches():
 def test_the_panel_has_four_pictures_a_film():
     figure = reconstruction_panel(*(np.stack([a, a]) for a in (IMAGE, PREDICTION, VISIBLE)), 32, "two films")
     assert len(figure.axes) == 8
+
+
+def test_the_target_is_shown_behind_the_mask_alone_with_a_patchs_mean_in_mid_grey():
+    patches = IMAGE.reshape(3, 32, 3, 32)
+    normalized = (patches - patches.mean(axis=(1, 3), keepdims=True)) / patches.std(axis=(1, 3), keepdims=True)
+    figure = masked_panel(IMAGE[None], normalized.reshape(1, 96, 96), VISIBLE[None], "a film")
+    film, masked, target = (np.ma.filled(axes.images[0].get_array(), np.nan) for axes in figure.axes)
+    assert np.array_equal(np.isnan(masked), ~VISIBLE)
+    assert np.array_equal(masked[VISIBLE], film[VISIBLE])
+    assert np.array_equal(np.isnan(target), VISIBLE)
+    assert target[:32, 32:64].mean() == pytest.approx(0.5)
+    # 2.5 standard deviations reach from mid grey to white.
+    assert target[:32, 32:64].std() == pytest.approx(0.5 / 2.5)
+    raw = np.ma.filled(masked_panel(IMAGE[None], None, VISIBLE[None], "a film").axes[2].images[0].get_array(), np.nan)
+    assert np.array_equal(raw[~VISIBLE], film[~VISIBLE])
 
 
 def test_shades_rise_with_the_pixels_and_give_crowded_levels_more_room():

@@ -1,4 +1,4 @@
-"""Curves of a run: loss, learning rate, and every number that its method names."""
+"""Curves of a run: loss, learning rate, and every number that its method names; losses of several side by side."""
 
 import math
 from collections.abc import Mapping
@@ -19,6 +19,8 @@ _WIDTH, _LOSS, _SMALL, _MARGINS, _POINTS = 5.0, 2.1, 1.3, 0.75, 9.0
 _COLUMNS = 2
 # Largest and smallest size of a point, and how many may have the largest.
 _LARGE, _SMALLEST, _FEW = 4.0, 1.0, 200
+# Inches of a panel where several runs stand side by side, and how many beside each other.
+_BESIDE_WIDTH, _BESIDE_HEIGHT, _BESIDE = 2.8, 1.9, 3
 # Of a panel's values, as a share of the largest: the noise of a number that stands still shall not look like a course.
 _LEAST_SPAN = 0.01
 
@@ -62,13 +64,37 @@ def run_curves(loss: Series, rate: Series, held_out: Series, numbers: Mapping[st
         if 0 <= highest - lowest < (least := _LEAST_SPAN * max(abs(lowest), abs(highest))):
             middle = (lowest + highest) / 2
             axes.set_ylim(middle - least / 2, middle + least / 2)
-        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
-        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.tick_params(labelsize=_POINTS)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        _trim(axes)
+    return figure
+
+
+def losses_figure(losses: Mapping[str, Series], readings: Mapping[str, str], title: str, behind: str = "") -> Figure:
+    """Training losses of several runs, a panel each: what one loss counts, another does not.
+
+    Args:
+        losses: steps and training losses by run, at least one.
+        readings: what a run came to, by run, to be read beside its loss; a run may have none.
+        title: what they are.
+        behind: how many films and patients stand behind the readings.
+
+    Returns:
+        A figure of as many panels as there are runs.
+    """
+    columns = min(_BESIDE, len(losses))
+    rows = math.ceil(len(losses) / columns)
+    figure = theme.figure(columns * _BESIDE_WIDTH, _MARGINS + rows * _BESIDE_HEIGHT)
+    figure.get_layout_engine().set(rect=(0, 0.2 / figure.get_figheight(), 1, 1 - 0.2 / figure.get_figheight()))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", family=theme.FONT)
+    words = f"{behind}.  {theme.DISCLAIMER}" if behind else theme.DISCLAIMER
+    figure.text(0.995, 0.01, words, ha="right", size=theme.SMALL_POINTS, color=theme.LIGHTBOX_QUIET)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for number, (axes, (name, series)) in enumerate(zip(panels, losses.items(), strict=False)):
+        _draw_noisy(axes, series, theme.COLORS[number % len(theme.COLORS)])
+        axes.set_title(name, loc="left", fontsize=_POINTS, fontweight="bold", pad=3)
+        axes.set_xlabel(readings.get(name, ""), fontsize=_POINTS - 1)
+        _trim(axes)
+    for axes in panels[len(losses) :]:
+        axes.set_axis_off()
     return figure
 
 
@@ -91,3 +117,14 @@ def _draw_noisy(axes: Axes, series: Series, color: str) -> None:
         pale = 0.6 + 0.4 * np.array(to_rgb(color))
         axes.plot(steps, values, color=pale, linestyle="none", marker=".", markersize=size, markeredgewidth=0)
         axes.plot(steps, smooth(values), color=color, linewidth=1.2, label="training batches")
+
+
+def _trim(axes: Axes) -> None:
+    """A few round ticks, whose numbers are short, and no more frame than they need."""
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.tick_params(labelsize=_POINTS)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -14,6 +14,8 @@ _MASK_SIGMA, _PREDICTION_SIGMA = 3.0, 2.0
 _FEATHERED_SIDE, _FEATHERED_PATCH = 224, 32
 # What counts as near a masked pixel, as a share of the film's side: a bit less than the patches of the experiments.
 _REACH = 1 / 8
+# Of a patch that was normalised, so many standard deviations on either side of its mean are shown.
+_SHOWN_DEVIATIONS = 2.5
 # How far a film's grey levels are equalised where it is shown.
 _EQUALIZED = 0.6
 
@@ -192,3 +194,31 @@ def reconstruction_panel(
         columns.append([shades(picture) for picture in (image, masked, np.where(seen, image, painted), joined)])
     rows = list(zip(*columns, strict=True))
     return film_grid(rows, title, ["original", "masked", "prediction", "composite"], captions or ())
+
+
+def masked_panel(
+    images: np.ndarray,
+    targets: np.ndarray | None,
+    visible: np.ndarray,
+    title: str,
+    captions: list[str] | None = None,
+) -> Figure:
+    """One column a film: the film, what is seen of it, and what is to be painted behind the mask.
+
+    Args:
+        images: (n, S, S) films in [0, 1].
+        targets: (n, S, S) the same, each patch with zero mean, shown as mid grey, and unit variance; None if pixels are
+            to be painted as they are.
+        visible: (n, S, S) bool, True where the film is seen.
+        title: how films are masked.
+        captions: one a film, or none.
+
+    Returns:
+        A figure of 3 x n pictures.
+    """
+    columns = []
+    for number, (image, seen) in enumerate(zip(images, visible, strict=True)):
+        whole = tone_curve(image)(image)
+        target = whole if targets is None else np.clip(0.5 + targets[number] / (2 * _SHOWN_DEVIATIONS), 0, 1)
+        columns.append([whole, np.where(seen, whole, np.nan), np.where(seen, np.nan, target)])
+    return film_grid(list(zip(*columns, strict=True)), title, ["film", "masked", "target"], captions or ())
