@@ -51,6 +51,13 @@ def test_a_long_run_is_thinned_to_its_ends_and_what_is_no_number_breaks_the_line
     assert rate.figure["data"][0]["y"][-1] is None
 
 
+@pytest.mark.parametrize(("sizes", "axis"), [((1, 10), None), ((1, 11), "log"), ((11, 1), "log"), ((0, 11), None)])
+def test_losses_of_different_sizes_have_a_logarithmic_axis_unless_one_is_not_positive(sizes, axis):
+    runs = [made([{"kind": "step", "step": step, "loss": size} for step in range(5)]) for size in sizes]
+    (loss,) = draw_curves(runs)
+    assert loss.figure["layout"]["yaxis"].get("type") == axis
+
+
 def test_thinning_keeps_the_ends():
     assert thin(3).tolist() == [0, 1, 2]
     assert thin(5, 3).tolist() == [0, 2, 4]

@@ -14,6 +14,8 @@ from scarce_cxr.results import Table
 
 # Points of a line: more are not seen, and long runs would fill the page; and those of all runs in a panel.
 _MOST_POINTS, _MOST_TOGETHER = 500, 2000
+# Lines whose medians differ by more than this factor are drawn on a logarithmic axis.
+_FAR_APART = 10
 # Where a table looks at a curve: shares of its length.
 _PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _LEADING = ("kind", "step", "epoch")
@@ -143,7 +145,7 @@ def _has(panel: Panel, runs: Sequence[ShownRun]) -> bool:
 
 
 def _draw(panel: Panel, runs: Sequence[ShownRun]) -> Curves:
-    figure, rows = plots.make_figure("step"), []
+    figure, rows, drawn = plots.make_figure("step"), [], []
     for number, run in enumerate(runs):
         for measure in panel.measures:
             steps, values = run.series(measure.column, measure.kind)
@@ -151,10 +153,22 @@ def _draw(panel: Panel, runs: Sequence[ShownRun]) -> Curves:
                 continue
             kept = thin(len(steps), min(_MOST_POINTS, max(2, _MOST_TOGETHER // len(runs))))
             _add(figure, run, number, measure, np.array(steps), np.array(values), kept)
+            if measure.noisy:
+                drawn.append(np.array(values))
             words = f"{run.name}, {_words(measure)}" if len(panel.measures) > 1 else run.name
             rows.append([words, *(f"{values[at]:.4g} (step {steps[at]:,})" for at in _places(len(steps)))])
+    if _far_apart(drawn):
+        figure.update_yaxes(type="log")
     columns = ["run", "first", "a quarter", "half", "three quarters", "last"]
     return Curves(panel, plots.plain(figure), Table(panel.heading, columns, rows))
+
+
+def _far_apart(drawn: list[np.ndarray]) -> bool:
+    """Whether a straight axis would press some lines flat, as losses of different methods are of different sizes."""
+    if len(drawn) < 2 or not all((values > 0).all() for values in drawn):
+        return False
+    middles = [np.median(values) for values in drawn]
+    return max(middles) > _FAR_APART * min(middles)
 
 
 def _add(
