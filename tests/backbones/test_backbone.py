@@ -12,7 +12,13 @@ IMAGES = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("resnet18", {"zero_init_last": False}), ("convnext_atto", {}), ("vit_tiny_patch16_224", {})]
+    ("name", "words"),
+    [
+        ("resnet18", {"zero_init_last": False}),
+        ("convnext_atto", {}),
+        ("mobilenetv3_small_050", {}),
+        ("vit_tiny_patch16_224", {}),
+    ],
 )
 def test_features_and_names_are_those_of_timm(name, words):
     images = torch.nn.functional.interpolate(IMAGES, size=224)

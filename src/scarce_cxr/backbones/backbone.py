@@ -76,7 +76,8 @@ class Backbone(nn.Module):
     @property
     def features(self) -> int:
         """Length of the pooled feature vector."""
-        return self.model.num_features
+        # MobileNets have a layer between pooling and classifier, after which features are longer than the last map.
+        return getattr(self.model, "head_hidden_size", self.model.num_features)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Pooled features: (B, 1, S, S) -> (B, features)."""
