@@ -57,7 +57,6 @@ _PACKAGES = {
 }
 
 
-
 def compressed_syntaxes() -> Iterator[tuple[str, str, bool]]:
     """Name of each compressed transfer syntax, the package that reads it, and whether one that does is installed."""
     for syntax, package in _PACKAGES.items():
