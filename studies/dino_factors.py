@@ -38,6 +38,7 @@ MILD = {"brightness": 0.4, "contrast": 0.4, "jitter_probability": 0.8, "noise": 
 VIEWS = {f"views.global_augmentation.{name}": value for name, value in MILD.items()}
 COLD = {"method.first_teacher_temperature": 0.01, "method.teacher_temperature": 0.01}
 FOLLOWING = {"method.momentum": 0.9, "method.momentum_shape": "cosine"}
+BALANCED = {"method.centering": "sinkhorn"}
 LOCAL = {"views.local_crops": 4, "views.local_size": 32}
 # Three views of each film's pairs: over 1,000 views of 200 films.
 PAIRS = 3
@@ -48,7 +49,7 @@ FROM_PLATEAU = {
     "plateau + teacher 0.04 fixed": {"method.first_teacher_temperature": 0.04},
     "plateau + teacher 0.04 to 0.07": {"method.first_teacher_temperature": 0.04, "method.teacher_temperature": 0.07},
     "plateau + centre 0.9": {"method.center_momentum": 0.9},
-    "plateau + sinkhorn": {"method.centering": "sinkhorn"},
+    "plateau + sinkhorn": BALANCED,
     "plateau + head norm": {"method.head_norm": True},
     "plateau + mild views": VIEWS,
     "plateau + decay off norms": {"optimizer.decay_everything": False},
@@ -62,7 +63,9 @@ FROM_PLATEAU = {
     "plateau + ema 0.9 cosine": FOLLOWING,
     "plateau + teacher 0.01 + ema 0.9": {**COLD, **FOLLOWING},
     "plateau + teacher 0.01 + mild views": {**COLD, **VIEWS},
-    "plateau + teacher 0.01 + mild views + ema 0.9": {**COLD, **VIEWS, **FOLLOWING},
+    "plateau + teacher 0.01 + sinkhorn": {**COLD, **BALANCED},
+    "plateau + teacher 0.01 + sinkhorn + mild views": {**COLD, **BALANCED, **VIEWS},
+    "plateau + teacher 0.01 + sinkhorn + mild views + ema 0.9": {**COLD, **BALANCED, **VIEWS, **FOLLOWING},
 }
 FROM_OURS = {
     "ours": {},

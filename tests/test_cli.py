@@ -1,5 +1,6 @@
 """What a user types and sees: mistakes cost one clear line and exit code 2."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -128,6 +129,19 @@ def test_doctor_names_the_package_that_a_compressed_syntax_lacks(capsys, monkeyp
     (rows,) = json.loads(capsys.readouterr().out)["tables"].values()
     (said,) = (row["is"] for row in rows if row["what"] == "compressed DICOM")
     assert ("RLE Lossless needs pydicom" in said) == (not installed)
+
+
+def test_a_full_disk_is_one_sentence_that_says_how_to_go_on(monkeypatch, capsys):
+    def show(store: str) -> Result:
+        """Finds no room."""
+        raise OSError(errno.ENOSPC, "No space left on device", f"{store}/sheet.png")
+
+    monkeypatch.setattr("scarce_cxr.commands.show.show", show)
+    assert main(["show", "runs"]) == 2
+    said = capsys.readouterr().err
+    assert "space on the disk" in said
+    assert "runs/sheet.png" in said
+    assert "scarce resume" in said
 
 
 def test_words_before_the_options_make_a_list_and_a_switch_may_be_typed_alone(monkeypatch):

@@ -1,5 +1,6 @@
 """The command line: a table of commands. It parses, calls, prints; everything else happens elsewhere."""
 
+import errno
 import importlib
 import inspect
 import itertools
@@ -65,6 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = _call(name, rest)
     except ScarceError as error:
         return _complain(str(error))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        mend = "make room; `scarce resume RUN` goes on with a run, the same command again with all else"
+        return _complain(str(ScarceError("space on the disk", error.filename or "none left", mend)))
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     _print_result(result, as_json)
@@ -172,6 +178,8 @@ def _log_to_console() -> None:
     handler = Handler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("scarce_cxr").setLevel(logging.INFO)
+    # It says at every start what the settled recipe says too.
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
 
 
 def _print_commands() -> None:

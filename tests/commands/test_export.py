@@ -1,15 +1,11 @@
 """`scarce export` writes what the how-to page says, under a name that is free."""
 
 import json
-import shlex
-from pathlib import Path
 
 import pytest
 from tests.evaluation.phantoms import FINDINGS, START, phantom_films  # noqa: F401 - a fixture
 
 from scarce_cxr.cli import main
-
-PAGE = Path(__file__).parents[2] / "docs/how-to/export.md"
 
 
 def say(capsys, *words: str) -> dict:
@@ -44,20 +40,3 @@ def test_what_cannot_be_is_said_with_what_to_do(words, mend, phantom_films, tmp_
     assert main(["export", *(places.get(word, word) for word in words)]) == 2
     assert mend in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_every_command_of_the_page_works(phantom_films, tmp_path, capsys):  # noqa: F811
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    places = {"RUN": START, "STORE": str(phantom_films.store)}
-    lines = [
-        line.partition("  #")[0] for line in PAGE.read_text().splitlines() if line.startswith("    scarce export ")
-    ]
-    assert len(lines) >= 4
-    for number, line in enumerate(lines):
-        words = [places.get(word, word) for word in shlex.split(line)[1:]]
-        words[2] = str(tmp_path / f"{number}-{words[2]}")
-        size = ["--size", "64"] if "--store" in words else ["--size", "64", "--store", places["STORE"]]
-        assert main([*words, *size]) == 0, line
-    capsys.readouterr()

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shlex
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,6 @@ from PIL import Image
 from tests.evaluation.phantoms import FINDINGS, START, phantom_films  # noqa: F401 - a fixture
 
 from scarce_cxr.cli import main
-
-PAGE = Path(__file__).parents[2] / "docs/how-to/predict.md"
 
 
 @pytest.fixture(scope="module")
@@ -63,16 +60,3 @@ def test_a_folder_without_files_and_what_is_no_model_are_refused(model, films, t
     assert main(["predict", str(model), str(tmp_path / "empty")]) == 2
     assert main(["predict", str(films), str(films)]) == 2
     assert "scarce export" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_every_command_of_the_page_works(model, films, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    places = {"MODEL": str(model), "FILMS": str(films), "FILM": str(films / "a.png")}
-    lines = [line.partition("  #")[0] for line in PAGE.read_text().splitlines() if line.startswith("    scarce ")]
-    lines = [line for line in lines if line.split()[1] == "predict"]
-    assert len(lines) >= 3
-    for line in lines:
-        assert main([places.get(word, word) for word in shlex.split(line)[1:]]) == 0, line
-    assert (tmp_path / "predictions.csv").is_file()
-    capsys.readouterr()

@@ -71,6 +71,9 @@ def check(
     shades = [read_shades(name, store, measures[name]) for name, store in opened.items()]
     tables = [_count(suspects, opened), *_views(opened, measures), _gap_table(gaps(shades))]
     files.append(("gap", _draw_gap([whole for whole, _, _ in shades], out / "gap.png")))
+    if len(suspects):
+        notes.append("Suspects are guesses, many of them wrong: look at the sheet before you leave a film out.")
+    notes.append(f"Then: scarce pretrain --config small/spark --store {stores[0]} --run RUN")
     return Result(tables, files, notes)
 
 

@@ -100,6 +100,7 @@ def compare(
     shown = [_marked(table, mark) for table in _digest(frames, baseline)]
     page = _write_page(frames, evidence, baseline, warnings, mark, figures, folder)
     notes = [f"! {warning}" for warning in warnings]
+    notes.append(f"With a run's other pictures on one page: scarce report RUN --trials {' '.join(map(str, trials))}")
     notes.append("Research use only: not a medical device.")
     return Result(shown, [("page", page), *figures, ("numbers, a CSV table each", folder)], notes)
 

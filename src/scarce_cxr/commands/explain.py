@@ -103,7 +103,8 @@ def explain(
     shots, tested = looks[0].probe.shots, task.test
     learned = f"{shots.positives} films with and {shots.negatives} without it of {shots.patients} patients"
     note = f"Fitted on {learned}; tested on {len(tested.labels)} films of {len(set(tested.patients))} patients, "
-    note += "with the 95 % interval over them. map: of the stage that is drawn, against random weights."
+    note += "with the 95 % interval over them. map: of the stage that is drawn, against random weights; "
+    note += "a random start has learned nothing that could be checked."
     table = Table(
         f"What probes of {finding} see",
         ["start", "AUROC on test", "test", "stage drawn", "map"],
@@ -113,7 +114,7 @@ def explain(
                 in_digits(look.probe.auroc, look.probe.interval.low, look.probe.interval.high),
                 f"{int(tested.labels.sum())} of {len(tested.labels)}",
                 _stage_words(look, look.stage),
-                look.checks[look.stage].verdict,
+                None if look.start.kind == "random" else look.checks[look.stage].verdict,
             ]
             for look in looks
         ],
@@ -123,7 +124,12 @@ def explain(
     for look in looks:
         if seen := seen_without_labels(look.start, opened, sides):
             notes.append(f"{look.start.name} was pretrained on {seen:,} of the test films, without their labels")
-    notes += [f"{look.start.name}, {words}" for look in looks for words in randomisation_words(look.checks)]
+    notes += [
+        f"{look.start.name}, {words}"
+        for look in looks
+        if look.start.kind != "random"
+        for words in randomisation_words(look.checks)
+    ]
     return Result([table], written, [*notes, _CONFOUNDERS])
 
 
@@ -171,7 +177,9 @@ def _draw(
             )
             for look in group
         ]
-        panel = stage_panel(films[0], lines, task.finding, boxes=boxes[0], notes="likeness to random weights")
+        panel = stage_panel(
+            films[0], lines, task.finding, boxes=boxes[0], notes="likeness to random weights: low is good"
+        )
         path = out / f"stages{f'-{number + 1}' if number else ''}.png"
         written.append(("its stages", theme.save(panel, path)))
     return written

@@ -15,6 +15,7 @@ from scarce_cxr.monitor.watchers import draw_curves, draw_views, make_watchers
 from scarce_cxr.report.page import write_page
 from scarce_cxr.results import Result, Table
 from scarce_cxr.training.automatic import Choice, resolve
+from scarce_cxr.training.devices import is_first_process
 from scarce_cxr.training.loop import Collapsed, Interrupted
 from scarce_cxr.training.pretrain import build_method, held_out_films, pretrain
 from scarce_cxr.training.recipe import Recipe, TrainingSettings, recipe_parser, settle
@@ -90,6 +91,8 @@ def run(parsed: Parsed) -> Result:
         )
         files = [("views", draw_views(recipe, store, folder.figures / "views.png"))]
         return Result([*chosen, table], files, ["", text])
+    if not is_first_process():
+        return train(recipe, text, store, folder)
     for table in chosen:
         logger.info(table)
     with folder.locked():
@@ -112,17 +115,23 @@ def train(recipe: Recipe, text: str, store: Store, folder: RunFolder, checkpoint
     """Trains, and says what came of it.
 
     A run that was told to stop says how it goes on, with exit code 143; one that the monitor stopped says why and what
-    to change, with exit code 3.
+    to change, with exit code 3. Of several processes only the first says anything, and only its exit code counts.
     """
     try:
         pretrain(recipe, text, store, folder, checkpoint=checkpoint, make_watchers=make_watchers)
-    except Interrupted as interrupted:
-        words = f"Stopped after step {interrupted.step}; everything is saved. Go on with: scarce resume {folder.path}"
+    except (Interrupted, Collapsed) as ended:
+        if not is_first_process():
+            return Result()
+        return _say_why(recipe, store, folder, ended)
+    return _sum_up(folder, store) if is_first_process() else Result()
+
+
+def _say_why(recipe: Recipe, store: Store, folder: RunFolder, ended: Interrupted | Collapsed) -> Result:
+    if isinstance(ended, Interrupted):
+        words = f"Stopped after step {ended.step}; everything is saved. Go on with: scarce resume {folder.path}"
         return Result(notes=[words], exit_code=143)
-    except Collapsed as collapsed:
-        result = _sum_up(folder, store)
-        return Result(result.tables, result.files, _what_stopping_saves(recipe, folder, collapsed), exit_code=3)
-    return _sum_up(folder, store)
+    result = _sum_up(folder, store)
+    return Result(result.tables, result.files, _what_stopping_saves(recipe, folder, ended), exit_code=3)
 
 
 def _sum_up(folder: RunFolder, store: Store) -> Result:
@@ -153,8 +162,9 @@ def _sum_up(folder: RunFolder, store: Store) -> Result:
     page = write_page(folder, store.path)
     files = [("page", page), ("backbone", folder.backbone("last")), ("figures", folder.figures)]
     notes = [f"\nVerdict: {verdict['reason']}"] if verdict else []
+    notes.append(f"What a few labels buy: scarce probe {folder.path} random --store {store.path} --out trials")
     if any(folder.figures.glob("reconstruction-*.png")):
-        notes.append(f"Next: scarce reconstruct {folder.path}")
+        notes.append(f"What it imagines behind a mask: scarce reconstruct {folder.path}")
     return Result([table], files, notes)
 
 

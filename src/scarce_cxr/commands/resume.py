@@ -1,5 +1,6 @@
 """`scarce resume`: go on with a run."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from scarce_cxr.results import Result
@@ -14,6 +15,7 @@ def resume(run: Path, checkpoint: Path | None = None, store: Path | None = None)
         store: Where the store is now, if it has moved.
     """
     from scarce_cxr.commands.pretrain import train
+    from scarce_cxr.training.devices import is_first_process
 
     folder, recipe, text, opened = open_run(run, store)
     state = folder.read_state()
@@ -21,7 +23,7 @@ def resume(run: Path, checkpoint: Path | None = None, store: Path | None = None)
         return Result(notes=[f"{run} is finished: {state['step']} of {state['total']} steps."])
     if checkpoint is None and folder.last_checkpoint.is_file():
         checkpoint = folder.last_checkpoint
-    with folder.locked():
+    with folder.locked() if is_first_process() else nullcontext():
         return train(recipe, text, opened, folder, checkpoint)
 
 

@@ -43,7 +43,7 @@ def show(store: Path, out: Path | None = None, films: int = 30, seed: int = 0) -
     captions = [_caption(row, opened.findings) for _, row in opened.table.iloc[chosen].iterrows()]
     sheet = contact_sheet(pixels, captions, f"{name}: {drawn:,} of {len(opened):,} films")
     theme.save(sheet, path)
-    return Result(_tables(opened, name), [("contact sheet", path)])
+    return Result(_tables(opened, name), [("contact sheet", path)], [f"Films that do not belong: scarce check {store}"])
 
 
 def _caption(row: "pd.Series", findings: list[str]) -> str:

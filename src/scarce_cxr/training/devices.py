@@ -1,5 +1,7 @@
 """Where a run computes, and in which precision."""
 
+import os
+
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
@@ -30,6 +32,18 @@ def make_fabric(training: TrainingSettings) -> Fabric:
         # Buffers of our own (queues, centres) differ between processes on purpose.
         strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
     )
+
+
+def is_first_process() -> bool:
+    """Whether this process is a run's first or only one, as whoever started it says in the environment.
+
+    It is known before processes have found each other. The first one alone holds the run's folder, writes and speaks.
+    """
+    # torchrun and SLURM count over all machines, Fabric's own launcher on each.
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return os.environ[name] == "0"
+    return os.environ.get("NODE_RANK", "0") == os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def multiplies_bf16(cuda: bool) -> bool:

@@ -152,7 +152,8 @@ def fit(
                 method.after_step(done / course.total)
                 meter.add(loss_of_step)
 
-                stopping = stopped()
+                # Processes leave after the same step, or they would wait for each other for ever.
+                stopping = fabric.strategy.reduce_boolean_decision(stopped(), all=False)
                 saving = _due(done, course.save_every) or _due(done, course.keep_every)
                 saving = saving or stopping or done == course.total
                 if _due(done, course.log_every) or saving:
@@ -171,7 +172,7 @@ def fit(
                     write("epoch", done, meter.close_epoch())
                 reason = ""
                 if _due(done, course.watch_every) or done == course.total:
-                    reason = _watch(watchers, method, done, write)
+                    reason = fabric.broadcast(_watch(watchers, method, done, write))
                     meter.begin_interval()
                 if saving or reason:
                     meter.settle()
