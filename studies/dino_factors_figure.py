@@ -19,7 +19,7 @@ from scarce_cxr.figures import theme
 
 RESULTS = Path(__file__).parent / "results/dino_factors.csv"
 GROUPS = (("from the plateau", FROM_PLATEAU, theme.COLORS[1]), ("from ours", FROM_OURS, theme.COLORS[0]))
-PANELS = (("matched", "matched information, nats", (-0.1, 1.75)), ("retrieval", "found again of 100 films", (0, 0.4)))
+PANELS = (("matched", "matched information, nats", (-0.2, 1.6)), ("retrieval", "found again of 100 films", (0, 0.4)))
 TEXT = {"family": theme.FONT, "size": 8.5}
 QUIET = "#6b7480"
 # Of a random backbone and of raw pixels, on the same films and views.

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from tests.report.shown import make_run, make_shown_trials, make_store
+from tests.report.shown import make_run, make_shown_trials, make_store, make_trials_of
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +26,12 @@ def other_run(store, tmp_path_factory):
 @pytest.fixture(scope="session")
 def trials(tmp_path_factory):
     return make_shown_trials(tmp_path_factory.mktemp("trials"))
+
+
+@pytest.fixture(scope="session")
+def better_trials(run, tmp_path_factory):
+    """Of `run`, which does better than random weights by far."""
+    return make_trials_of(run, tmp_path_factory.mktemp("better") / "trials", 0.85)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,15 @@
 """A small store, runs on it and trials, all of whose names try to be markup."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from tests.evaluation.made_up import make_films, make_trials
 
 from scarce_cxr.backbones.backbone import Backbone, BackboneSettings
+from scarce_cxr.backbones.starts import parse_start
+from scarce_cxr.evaluation.fewshot import start_key
+from scarce_cxr.evaluation.trials import Trials
 from scarce_cxr.figures import theme
 from scarce_cxr.figures.grid import film_grid
 from scarce_cxr.images.store import Store
@@ -83,3 +87,33 @@ def make_shown_trials(path: Path) -> Path:
         for shot in ("1", "5", "all")
     }
     return make_trials(path, truth, films, draws=4).folder
+
+
+def make_trials_of(
+    run: Path, path: Path, auc: float, *, shots: Mapping[str, tuple[str, ...]] | None = None, other: str = "random"
+) -> Path:
+    """Trials of a run, at this true AUC, and of another start at 0.6.
+
+    Args:
+        run: whose last backbone they are of.
+        path: their folder.
+        auc: of the run, in every cell.
+        shots: of each finding; by default 5, 20 and all of two.
+        other: the start that the run is compared with.
+    """
+    shots = shots or dict.fromkeys((EVIL, "Mass"), ("5", "20", "all"))
+    films = {finding: make_films(finding, 30, 120) for finding in shots}
+    truth = {
+        (start, "probe", finding, shot): of
+        for start, of in (("mine", auc), (other, 0.6))
+        for finding in films
+        for shot in shots[finding]
+    }
+    made = make_trials(path.with_name(f"{path.name}-made"), truth, films, draws=6)
+    table = made.table
+    mine = table["start"] == "mine"
+    table.loc[mine, "start_fingerprint"] = start_key(parse_start(str(run)))
+    trials = Trials(path, made.protocol)
+    trials.keep_test_films(films, [f"film{row}" for row in range(150)])
+    trials.add(table.astype(object).where(table.notna(), None).to_dict("records"))
+    return path

@@ -1,12 +1,16 @@
 """What the page says of runs in words and tables is what their files say."""
 
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from scarce_cxr.report import facts
+from scarce_cxr.report.outcome import Outcome
 from scarce_cxr.report.runs import read_runs
 from scarce_cxr.training.memory import BYTES
+from scarce_cxr.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +30,49 @@ def test_the_headline_has_verdict_advice_and_cost(runs):
     assert numbers["masked error; 1: only the mean"] == "0.400"
 
 
-def test_where_there_is_no_advice_the_next_command_stands_without_paths(runs):
-    healthy = replace(runs[0], state={**runs[0].state, "verdict": {"name": "healthy", "reason": "", "advice": []}})
-    assert facts.headline(healthy).advice[0] == "scarce probe a <run> random --store store --out trials"
+@pytest.fixture
+def healthy(runs):
+    return replace(runs[0], state={**runs[0].state, "verdict": {"name": "healthy", "reason": "", "advice": []}})
+
+
+def test_where_there_is_no_advice_the_next_command_can_be_pasted(healthy, run, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["scarce", "probe", str(run), "random", "--store", str(store.path.resolve()), "--out", "trials"]
+    assert [shlex.split(line) for line in facts.headline(healthy).advice] == [words, ["scarce", "compare", "trials"]]
+    monkeypatch.chdir(run.parent)
     stopped = replace(healthy, state={**healthy.state, "state": "stopped"})
-    assert facts.headline(stopped).advice == ["scarce resume a <run>"]
+    assert facts.headline(stopped).advice == ["scarce resume 'a <run>'"]
+    typed = replace(stopped, folder=RunFolder(Path("../here")))
+    assert facts.headline(typed).advice == ["scarce resume ../here"]
+
+
+def test_what_trials_have_answered_is_not_asked_again(healthy, run, store, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    outcome = Outcome("not told from random", "0.0 (-0.1 to 0.1) at 5", "Lung opacity", False)
+    head, where = facts.headline(healthy, outcome), store.path.resolve()
+    asked = ["random", "--store", str(where), "--finding", "Lung opacity"]
+    explained, exported = map(shlex.split, head.advice)
+    assert explained == ["scarce", "explain", "a <run>", *asked, "--out", "a <run>/figures"]
+    assert exported == ["scarce", "export", "a <run>", "a <run>/export", *asked[1:]]
+    assert head.few_labels == "not told from random"
+    best = facts.headline(healthy, outcome._replace(which=":best", own_labels=True))
+    assert shlex.split(best.advice[0])[2] == "a <run>:best"
+    assert "--labels TABLE" in best.advice[1]
+    assert best.few_labels.endswith("of the best backbone, not the last")
+
+
+def test_only_a_healthy_verdict_is_told_to_say_little(runs):
+    good, bad = map(facts.headline, runs)
+    assert good.caption == "no collapse; says nothing of how useful the features are"
+    assert bad.caption is None
+    assert good.few_labels is None
+
+
+def test_runs_side_by_side_have_what_trials_say_where_there_are_any(runs):
+    told = facts.comparison_table(runs, [Outcome("so", "0.1 (0.0 to 0.2) at 5", "Mass", False), None])
+    assert told.columns[-1] == "few labels"
+    assert [row[-1] for row in told.rows] == ["0.1 (0.0 to 0.2) at 5", None]
+    assert "few labels" not in facts.comparison_table(runs, [None, None]).columns
 
 
 def test_settings_that_differ_are_told_from_those_that_only_some_have(runs):

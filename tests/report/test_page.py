@@ -7,7 +7,10 @@ import pytest
 from tests.report.shown import EVIL
 
 from scarce_cxr.commands.report import report
+from scarce_cxr.report.fewshot import read_few_shot
+from scarce_cxr.report.outcome import find_outcome
 from scarce_cxr.report.page import MOST_BYTES, write_page
+from scarce_cxr.report.runs import read_runs
 from scarce_cxr.training.run_folder import RunFolder
 
 
@@ -84,6 +87,19 @@ def test_markup_in_names_is_text(page, visit):
     names = tab.locator("#plot-finding .legendtext").all_text_contents()
     assert "<u>moco</u>" in names
     assert tab.locator("#plot-finding .legendtext [style*=underline]").count() == 0
+
+
+def test_the_first_card_says_what_few_labels_bought_and_caveats_are_open(run, better_trials, page, visit, tmp_path):
+    tried = visit(_written(report([str(run)], [better_trials], tmp_path / "page.html", films=0)))
+    card = tried.locator("#verdict article")
+    said = find_outcome(read_runs([run])[0], read_few_shot([better_trials]).outcomes)
+    assert f"Few labels: {said.words}." in card.inner_text()
+    assert "says nothing of how useful the features are" in card.inner_text()
+    # Of trials of other starts nothing is said.
+    other = visit(page)
+    assert "Few labels" not in other.locator("#verdict").inner_text()
+    assert other.locator("#few-shot .warnings li").first.is_visible()
+    assert "those trained on are among them" in other.locator("#films").inner_text()
 
 
 def test_the_slider_shows_one_step_at_a_time(page, visit):

@@ -295,7 +295,7 @@ def _needed(row: Any) -> str:
         return f"none: levels off at {row.ceiling:.2f}"
     if row.told:
         return f"{_rounded(row.needed)} ({_rounded(row.low)} to {_rounded(row.high)})"
-    return f"not told: {_rounded(row.least)} or more" if row.least == row.least else "not told: too few shots"
+    return f"not told: {_rounded(row.least)} or more" if row.least == row.least else "not told: fewer than 4 shots"
 
 
 def _empty(empty: "pd.DataFrame") -> Table:

@@ -136,7 +136,8 @@ def _source(kind: str, folder: Path, options: dict, names: str, names_file: Path
             f"the setting {wrong[0]}",
             f"leave it out, or take a kind that has it: {', '.join(k for k in _OPTIONS if wrong[0] in _OPTIONS[k])}",
         )
-    source = SOURCES[kind](folder, **options)
+    # Absolute, since worker processes that were started in another folder may be used again.
+    source = SOURCES[kind](Path(folder).absolute(), **options)
     if names == "common":
         return CommonNames(source, names_file)
     if names_file is not None:

@@ -78,7 +78,12 @@ PANELS = (
         "Of training batches, with a smoothed line. It says little alone: a collapsed run may have a low one.",
         (Measure("loss", "step", noisy=True),),
     ),
-    Panel("lr", "Learning rate", "Warm-up, then half a cosine to zero.", (Measure("lr", "step"),)),
+    Panel(
+        "lr",
+        "Learning rate",
+        "A warm-up if the recipe has one, then half a cosine to zero at the last step.",
+        (Measure("lr", "step"),),
+    ),
     Panel(
         "matched",
         "Matched information",

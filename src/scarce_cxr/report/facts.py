@@ -1,7 +1,9 @@
 """What is known of runs, in words and tables: cost, memory, recipes, data, model card, warnings."""
 
 import json
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +15,15 @@ from scarce_cxr.images.store import Store
 from scarce_cxr.images.summary import count_findings
 from scarce_cxr.monitor.reconstruction import MASKED_ERROR
 from scarce_cxr.monitor.verdict import COLLAPSES, HEALTHY
+from scarce_cxr.report.outcome import Outcome
 from scarce_cxr.report.runs import ShownRun
 from scarce_cxr.results import Table
 from scarce_cxr.training.memory import BYTES, build_shapes, measure_memory
 
 # Held-out films below which shares of them say little.
 _FEW_HELD_OUT = 100
+_HEALTHY_SAYS = "no collapse; says nothing of how useful the features are"
+_BEST = "; of the best backbone, not the last"
 
 
 class Headline(NamedTuple):
@@ -27,7 +32,9 @@ class Headline(NamedTuple):
     Attributes:
         mark: good, bad or open: what to think of it at a glance.
         verdict: the monitor's name for it.
+        caption: how the verdict is to be read; None if it speaks for itself.
         reason: why.
+        few_labels: what trials say of the run; None if they say nothing.
         advice: what to do, the likeliest remedy first, or the next command.
         commands: whether the advice is something to type.
         facts: (number, what it is).
@@ -35,23 +42,38 @@ class Headline(NamedTuple):
 
     mark: str
     verdict: str
+    caption: str | None
     reason: str
+    few_labels: str | None
     advice: list[str]
     commands: bool
     facts: list[tuple[str, str]]
 
 
-def headline(run: ShownRun) -> Headline:
-    """A run's verdict, what to do about it, and its main numbers."""
+def headline(run: ShownRun, outcome: Outcome | None = None) -> Headline:
+    """A run's verdict, what to do about it, and its main numbers.
+
+    Args:
+        run: which.
+        outcome: what trials say of it.
+    """
     name = run.verdict.get("name", "no verdict")
     mark = "good" if name == HEALTHY else "bad" if name in COLLAPSES else "open"
     reason = run.verdict.get("reason", "the monitor has not looked at enough held-out films to give one")
     advice = list(run.verdict.get("advice", ()))
-    return Headline(mark, name, reason, advice or _next(run), not advice, _facts(run))
+    caption = _HEALTHY_SAYS if name == HEALTHY else None
+    few_labels = f"{outcome.words}{_BEST * bool(outcome.which)}" if outcome and outcome.words else None
+    steps = advice or _next(run, outcome)
+    return Headline(mark, name, caption, reason, few_labels, steps, not advice, _facts(run))
 
 
-def comparison_table(runs: Sequence[ShownRun]) -> Table:
-    """Runs side by side: verdict and what was measured last."""
+def comparison_table(runs: Sequence[ShownRun], outcomes: Sequence[Outcome | None] = ()) -> Table:
+    """Runs side by side: verdict and what was measured last.
+
+    Args:
+        runs: which.
+        outcomes: what trials say of each; none at all without trials.
+    """
     columns = {
         "found": "retrieval",
         "matched": "held_out_matched_information",
@@ -69,7 +91,13 @@ def comparison_table(runs: Sequence[ShownRun]) -> Table:
         steps, verdict = f"{run.state.get('step', 0):,}", run.verdict.get("name")
         rows.append([run.name, run.state.get("method"), verdict, steps, loss, *numbers])
     note = "found: share of held-out films found among others; losses of different methods do not compare"
-    return Table("Runs side by side", ["run", "method", "verdict", "steps", "loss", *present], rows, note)
+    columns = ["run", "method", "verdict", "steps", "loss", *present]
+    shorts = [outcome.short if outcome else None for outcome in outcomes]
+    if any(shorts):
+        columns.append("few labels")
+        rows = [[*row, short] for row, short in zip(rows, shorts, strict=True)]
+        note += "; few labels: mean AUROC less the baseline's, at so many positive patients to learn from"
+    return Table("Runs side by side", columns, rows, note)
 
 
 def time_table(runs: Sequence[ShownRun]) -> Table:
@@ -249,13 +277,27 @@ def money(run: ShownRun) -> str | None:
     return f"{run.state.get('seconds', 0.0) / 3600 * price:,.2f}"
 
 
-def _next(run: ShownRun) -> list[str]:
-    """What to type. Names alone: a page is shown to others, whom paths tell too much."""
-    name = run.folder.path.resolve().name
+def _next(run: ShownRun, outcome: Outcome | None) -> list[str]:
+    """What to type where the page was made; what trials have answered is not asked again."""
+    path = run.folder.path.absolute()
+    name = _pasted(path)
     if run.state.get("state") not in ("finished", "running"):
         return [f"scarce resume {name}"]
-    store = run.store.path.resolve().name if run.store is not None else "STORE"
-    return [f"scarce probe {name} random --store {store} --out trials", "scarce compare trials"]
+    store = _pasted(run.store.path.resolve()) if run.store is not None else "STORE"
+    if outcome is None:
+        return [f"scarce probe {name} random --store {store} --out trials", "scarce compare trials"]
+    start, asked = name + outcome.which, f"--store {store} --finding {shlex.quote(outcome.finding)}"
+    asked += " --labels TABLE" * outcome.own_labels
+    return [
+        f"scarce explain {start} random {asked} --out {_pasted(path / 'figures')}",
+        f"scarce export {start} {_pasted(path / 'export')} {asked}",
+    ]
+
+
+def _pasted(path: Path) -> str:
+    """An absolute path as it is typed in the current directory: relative if it lies there."""
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def _facts(run: ShownRun) -> list[tuple[str, str]]:

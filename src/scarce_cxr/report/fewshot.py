@@ -20,9 +20,10 @@ from scarce_cxr.evaluation.trials import read_evidence
 from scarce_cxr.figures import theme
 from scarce_cxr.figures.fewshot import start_colors
 from scarce_cxr.report import plots
+from scarce_cxr.report.outcome import Outcome, tell_outcomes
 from scarce_cxr.results import Table
 
-# AUROC has intervals of its own; what these are drawn for is not on the page.
+# For `finding_table`: AUROC has intervals of its own, and what these are drawn for is not on the page.
 _REPLICATES = 200
 _DASHES = {"probe": "solid", "prototype": "dot", "neighbours": "dashdot", "finetune": "dash"}
 _SYMBOLS = {"probe": "circle", "prototype": "square", "neighbours": "triangle-up", "finetune": "diamond"}
@@ -37,11 +38,13 @@ class FewShot(NamedTuple):
         figures: name of a finding, or of their mean -> figure and table; the mean first.
         warnings: what must be known before the numbers are believed.
         behind: how many films and patients they were tested on.
+        outcomes: what is said of each start against the baseline, by the start's fingerprint.
     """
 
     figures: dict[str, tuple[plots.Figure, Table]]
     warnings: list[str]
     behind: str
+    outcomes: dict[str, Outcome]
 
 
 def read_few_shot(folders: Sequence[Path]) -> FewShot | None:
@@ -56,7 +59,8 @@ def read_few_shot(folders: Sequence[Path]) -> FewShot | None:
         return None
     findings, means = finding_table(cells, _REPLICATES), mean_table(cells)
     starts = list(dict.fromkeys(evidence.table["start"]))
-    colors = start_colors(starts, choose_baseline(evidence))
+    baseline = choose_baseline(evidence)
+    colors = start_colors(starts, baseline)
     numbers = {start: theme.COLORS.index(color) for start, color in colors.items()}
     several = findings["finding"].nunique() > 1
     tables = {MEAN: means.assign(finding=MEAN)} if several else {}
@@ -68,7 +72,8 @@ def read_few_shot(folders: Sequence[Path]) -> FewShot | None:
         "labelled films; bars are 95 % intervals over patients and draws. Lines join means of the same findings, and "
         "stop before all labels, which have many more films without the finding."
     )
-    return FewShot(figures, warnings_of(evidence, cells, findings), behind)
+    outcomes = tell_outcomes(evidence, cells, means, baseline)
+    return FewShot(figures, warnings_of(evidence, cells, findings), behind, outcomes)
 
 
 def _draw(table: pd.DataFrame, colors: dict[str, int]) -> plots.Figure:

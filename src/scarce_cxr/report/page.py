@@ -18,6 +18,7 @@ from scarce_cxr.images.atomic import written_whole
 from scarce_cxr.monitor.watchers import draw_views
 from scarce_cxr.report import facts, plots
 from scarce_cxr.report.curves import draw_curves, draw_numbers, thin
+from scarce_cxr.report.outcome import find_outcome
 from scarce_cxr.report.pictures import Picture, load_pictures
 from scarce_cxr.report.runs import ShownRun, read_runs
 from scarce_cxr.training.run_folder import RunFolder
@@ -137,18 +138,24 @@ def _contents(
     figures |= {keys[name]: figure for name, (figure, _) in shot_figures.items()}
     stores = {run.store.fingerprint: run.store for run in runs if run.store is not None}
     names = [run.name for run in runs]
+    outcomes = [find_outcome(run, few_shot.outcomes) if few_shot else None for run in runs]
     return {
         "title": f"Run {names[0]}" if len(runs) == 1 else f"{len(runs)} runs side by side",
         "disclaimer": theme.DISCLAIMER,
         "redacted": redact,
         "runs": [
-            {"name": run.name, "method": run.state.get("method"), "head": facts.headline(run), "recipe": run.text}
-            for run in runs
+            {
+                "name": run.name,
+                "method": run.state.get("method"),
+                "head": facts.headline(run, outcome),
+                "recipe": run.text,
+            }
+            for run, outcome in zip(runs, outcomes, strict=True)
         ],
         "colors": [theme.COLORS[number % len(theme.COLORS)] for number in range(len(runs))],
         "dark_colors": [plots.DARK_COLORS[number % len(theme.COLORS)] for number in range(len(runs))],
         "warnings": [*facts.warnings_of(runs), *notes],
-        "comparison": facts.comparison_table(runs) if len(runs) > 1 else None,
+        "comparison": facts.comparison_table(runs, outcomes) if len(runs) > 1 else None,
         "curves": curves,
         "numbers": numbers,
         "albums": albums,
