@@ -62,6 +62,7 @@ SHORTER = {
     "probe": ["--draws", "1", "--shots", "1", "--findings", "Effusion"],
     "report": ["--films", "12"],
     "benchmarks/monitor_overhead.py": ["--recipes", "small/moco", "--batch", "8", "--steps", "1", "--rounds", "1"],
+    "benchmarks/prepare.py": ["--count", "8", "--rounds", "1", "--jobs", "2"],
     "benchmarks/probe.py": ["--draws", "1", "--share", "1000"],
     "benchmarks/spark_sparse.py": ["--backbone", "test_resnet", "--size", "64", "--batch", "2", "--rounds", "1"],
 }
@@ -72,6 +73,8 @@ NOT_RUN = {
     ("pip", "install"): "it would change the environment",
     ("pytest",): "it would run this test",
     ("scarce", "demo"): "minutes; CI goes the whole way",
+    ("python", "studies/dino_factors.py"): "hours of training",
+    ("python", "studies/blind_spot.py"): "an hour of training",
     ("python", "benchmarks/spark_sparse.py", "--memory"): "ResNet-50 at 224 pixels: minutes",
 }
 # Words that name folders and files which lie where the command is typed, by the fixtures that write them.
