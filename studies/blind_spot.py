@@ -146,8 +146,10 @@ def by_starts(store: Store, films: pd.DataFrame, out: Path, steps: int, seed: in
     backbones = {name: scarce.load_backbone(str(start), size=SIZE, seed=seed) for name, start in starts.items()}
     for name, backbone in backbones.items():
         known = measure_retrieval(store, np.flatnonzero(held_out(store.table, TESTED)), backbone, SIZE)
-        measured = {"draws": known.draws, "value": known.top1, "low": known.low, "high": known.high}
-        yield {"readout": "retrieval", "start": name, "against": "", **measured, "test_patients": known.patients}
+        empty = dict.fromkeys(("finding", "shot", "against", "p", "positives"), "")
+        measured = {what: round(float(getattr(known, what)), 4) for what in ("low", "high")}
+        measured |= {"value": round(known.top1, 4), "draws": known.draws, "test_patients": known.patients}
+        yield empty | {"readout": "retrieval", "start": name} | measured
     for finding in FINDINGS:
         task = Task(store, films, finding)
         read = {name: read_maps(store, task, backbone) for name, backbone in backbones.items()}

@@ -32,7 +32,7 @@ LINES = {
     "place 2": "at the place,\nstage 2",
     "place 1": "at the place,\nstage 1",
     "place": "at the place,\npixels",
-    "film": "network trained\nwith labels",
+    "film": "network shown\nthe places",
 }
 COLORS = {"spark": theme.COLORS[0], "moco": theme.COLORS[1], "random": theme.COLORS[2], "other": theme.COLORS[-1]}
 TEXT = {"family": theme.FONT, "size": 9}
