@@ -178,8 +178,6 @@ def _log_to_console() -> None:
     handler = Handler(console=console, show_time=False, show_path=False, show_level=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("scarce_cxr").setLevel(logging.INFO)
-    # It says at every start what the settled recipe says too.
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
 
 
 def _print_commands() -> None:

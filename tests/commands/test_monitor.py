@@ -86,7 +86,10 @@ def test_only_one_run_can_be_followed(run):
 
 
 @pytest.mark.slow
-def test_the_plateau_runs_both_recipes_and_does_not_run_what_is_finished_again(small_store, tmp_path):
+def test_the_plateau_runs_both_recipes_and_does_not_run_what_is_finished_again(small_store, tmp_path, monkeypatch):
+    # To paint the figures of two runs and write their pages would take most of the time.
+    monkeypatch.setattr("scarce_cxr.figures.theme.save", lambda figure, path: path.touch() or path)
+    monkeypatch.setattr("scarce_cxr.commands.pretrain.write_page", lambda folder, _: folder.path / "report.html")
     first = plateau(small_store, tmp_path, steps=3, batch_size=8)
     assert [row[:2] for row in first.tables[0].rows] == [["plateau", 3], ["dino", 3]]
     assert dict(first.files)["figure"].is_file()

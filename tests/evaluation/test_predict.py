@@ -62,7 +62,8 @@ def test_negatives_photographs_and_laterals_are_warned_of_and_films_of_other_pat
     photographs = ("china.jpg", "flower.jpg")
     files |= {name: PHOTOGRAPHS / name for name in photographs}
     warned = {of.name: kinds(of) for of in predict(model, files)}
-    assert sum("unfamiliar" in warned[f"fresh{n}"] for n in range(40)) <= 2
+    # The guard is made to warn of 5 %: more than 5 of 40 would be one time in seventy.
+    assert sum("unfamiliar" in warned[f"fresh{n}"] for n in range(40)) <= 5
     # A few phantoms are over-exposed, which is a warning of its own.
     assert sum(bool(warned[f"fresh{n}"]) for n in range(40)) <= 8
     assert all(warned[name] for name in photographs)

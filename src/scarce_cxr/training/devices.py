@@ -1,5 +1,6 @@
 """Where a run computes, and in which precision."""
 
+import logging
 import os
 
 import torch
@@ -23,6 +24,8 @@ def make_fabric(training: TrainingSettings) -> Fabric:
     precision = training.precision
     if precision == "auto":
         precision = "bf16" if multiplies_bf16(cuda) else "fp32"
+    # At every start it would say twice what the settled recipe says.
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     several = training.devices * training.nodes > 1
     return Fabric(
         accelerator="cuda" if cuda else "cpu",
