@@ -25,7 +25,8 @@ def make_fabric(training: TrainingSettings) -> Fabric:
     if precision == "auto":
         precision = "bf16" if multiplies_bf16(cuda) else "fp32"
     # At every start it would say twice what the settled recipe says.
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for name in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     several = training.devices * training.nodes > 1
     return Fabric(
         accelerator="cuda" if cuda else "cpu",
