@@ -1,6 +1,7 @@
 """What tests of several rooms share."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,19 @@ def small_store(tmp_path_factory) -> Path:
     key_file.write_text("5c" * 32)
     prepare(FolderSource(folder, patient_pattern=r"(p\d+)_"), store, size=64, jobs=1, key_file=key_file)
     return store
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium, one for all tests of a process: a second one beside it would not start."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--headless"])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -412,18 +412,6 @@ def test_every_recipe_and_public_name_has_its_place(site):
     assert all(f"scarce {name}" in listed for name in TABLE)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--headless"])
-        yield opened
-        opened.close()
-
-
 @pytest.mark.parametrize("width", [390, 1280])
 def test_pages_open_from_a_disk_without_a_network_and_fit_the_screen(site, browser, width):
     page = browser.new_page(viewport={"width": width, "height": 900})

@@ -1,7 +1,5 @@
 """What the tests of pages share: a store, runs and trials with markup for names, and a browser."""
 
-import shutil
-
 import pytest
 from tests.report.shown import make_run, make_shown_trials, make_store, make_trials_of
 
@@ -32,15 +30,3 @@ def trials(tmp_path_factory):
 def better_trials(run, tmp_path_factory):
     """Of `run`, which does better than random weights by far."""
     return make_trials_of(run, tmp_path_factory.mktemp("better") / "trials", 0.85)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--headless"])
-        yield opened
-        opened.close()

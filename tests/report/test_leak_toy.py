@@ -1,7 +1,5 @@
 """The toy's numbers are counted by hand, and the page shows them in a browser without a network."""
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -32,18 +30,6 @@ def strip() -> Strip:
 @pytest.fixture(scope="module")
 def page(strip, tmp_path_factory):
     return write_leak_toy(strip, tmp_path_factory.mktemp("toy") / "toy.html")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--headless"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
