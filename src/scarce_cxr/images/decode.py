@@ -12,6 +12,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from PIL import Image, ImageOps
 
+from scarce_cxr.images.png import inflated
 from scarce_cxr.images.resampling import resample, strips
 
 Fit = Literal["crop", "pad", "squash"]
@@ -98,7 +99,7 @@ def decode(path: Path, max_pixels: int = MAX_PIXELS, voi: Voi = "window") -> np.
         raise Skipped("zero bytes")
     with path.open("rb") as file:
         if not is_dicom(file):
-            return _decode_picture(file, max_pixels)
+            return _decode_picture(inflated(file), max_pixels)
         # pydicom takes half a second to import, which pictures need not wait for.
         from scarce_cxr.images.dicom import read_film
 
@@ -160,13 +161,13 @@ def full_range(array: np.ndarray, lowest: float = 0.1, highest: float = 99.9) ->
     Where both coincide (a small object on a flat ground), minimum and maximum take their place.
     """
     if array.dtype in (np.uint8, np.uint16):
-        low, high = _percentiles(_histogram(array), (lowest, highest))
+        low, high = _percentiles(histogram(array), (lowest, highest))
     else:
         low, high = (float(value) for value in np.percentile(array, [lowest, highest]))
     return (low, high) if low < high else (float(array.min()), float(array.max()))
 
 
-def _histogram(array: np.ndarray) -> np.ndarray:
+def histogram(array: np.ndarray) -> np.ndarray:
     """How often each value of uint8 or uint16 occurs, (256,) or (65536,)."""
     if array.dtype == np.uint8:
         return np.array(Image.fromarray(array.reshape(1, -1)).histogram())

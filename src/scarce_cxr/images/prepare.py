@@ -168,18 +168,15 @@ def _write_shards(
     size = writer.plan.settings["size"]
     with progress.bar("preparing", total) as advance:
         for shard, films in shards.items():
-            pixels = np.empty((len(films), size, size), writer.plan.dtype)
-            rows, boxes, skipped = [], [], {}
-            for position, record in enumerate(films, shard * length):
-                outcome = next(outcomes)
-                advance()
-                if isinstance(outcome, _Film):
-                    pixels[len(rows)] = outcome.pixels
-                    rows.append(_row(record, outcome, name, source))
-                    boxes.extend(_boxes(record, outcome, size))
-                else:
-                    skipped[str(position)] = outcome or "the decoder crashed"
-            writer.write_shard(shard, pixels[: len(rows)], rows, boxes, skipped)
+            with writer.open_shard(shard) as opened:
+                for position, record in enumerate(films, shard * length):
+                    outcome = next(outcomes)
+                    advance()
+                    if isinstance(outcome, _Film):
+                        opened.add(outcome.pixels, _row(record, outcome, name, source))
+                        opened.boxes.extend(_boxes(record, outcome, size))
+                    else:
+                        opened.skipped[str(position)] = outcome or "the decoder crashed"
     return total
 
 

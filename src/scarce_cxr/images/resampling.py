@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 
 _LOBES = 3
 # Rows of the result that are worked out at a time, so that what they are made of stays in the processor's cache.
-_ROWS = 32
+_ROWS = 64
 
 
 class Strip(NamedTuple):

@@ -5,15 +5,17 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.atomic import written_whole
+from scarce_cxr.images.decode import histogram
 from scarce_cxr.images.store import FORMAT, VERSION, Store, boxes_schema, checksum_of, read_description, table_schema
 
 if TYPE_CHECKING:
@@ -87,18 +89,33 @@ class StoreWriter:
             skipped: reasons by position in the sorted list of files, kept until the store is finished.
         """
         shape = (len(rows), self.plan.settings["size"], self.plan.settings["size"])
-        if films.shape != shape or films.dtype != self.plan.dtype:
-            raise ValueError(f"films must be {shape} {self.plan.dtype}, got {films.shape} {films.dtype}")
+        if films.shape != shape:
+            raise ValueError(f"films must be {shape}, got {films.shape}")
+        with self.open_shard(shard) as opened:
+            for pixels, row in zip(films, rows, strict=True):
+                opened.add(pixels, row)
+            opened.boxes.extend(boxes)
+            opened.skipped.update(skipped or {})
+
+    @contextmanager
+    def open_shard(self, shard: int) -> Iterator["Shard"]:
+        """A shard to add films to as they come; it counts as written once the block ends without an error.
+
+        Args:
+            shard: its number, from 0.
+        """
         name = f"pixels-{shard:05d}.npy"
         with written_whole(self.path / name, self._parts) as temporary:
             with temporary.open("wb") as file:
-                np.save(file, films)
+                opened = Shard(file, self.plan)
+                yield opened
+                opened.finish()
             checksum = checksum_of(temporary)
-        self._write_parquet(self._part(shard, "table.parquet"), rows, table_schema(self.plan.findings))
-        self._write_parquet(self._part(shard, "boxes.parquet"), boxes, boxes_schema())
-        total, squares = _sums(films)
-        described = {"file": name, "films": len(rows), "sha256": checksum}
-        part = {"shard": described, "sum": total, "sum_of_squares": squares, "skipped": dict(skipped or {})}
+        self._write_parquet(self._part(shard, "table.parquet"), opened.rows, table_schema(self.plan.findings))
+        self._write_parquet(self._part(shard, "boxes.parquet"), opened.boxes, boxes_schema())
+        total, squares = opened.sums()
+        described = {"file": name, "films": len(opened.rows), "sha256": checksum}
+        part = {"shard": described, "sum": total, "sum_of_squares": squares, "skipped": opened.skipped}
         self._write_json(self._part(shard, "json"), part)
 
     def skipped(self) -> dict[int, str]:
@@ -168,6 +185,56 @@ class StoreWriter:
             temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
+class Shard:
+    """Films that go to the disk as they come, so that never more than one of them is in memory.
+
+    Attributes:
+        rows: dictionaries by the table's columns, one a film.
+        boxes: dictionaries by the columns of `Store.boxes`; to be extended by the caller.
+        skipped: reasons by position in the sorted list of files; to be filled by the caller.
+    """
+
+    def __init__(self, file: BinaryIO, plan: Plan) -> None:
+        self.rows: list[Mapping[str, Any]] = []
+        self.boxes: list[Mapping[str, Any]] = []
+        self.skipped: dict[str, str] = {}
+        self._file, self._plan = file, plan
+        self._counts = np.zeros(np.iinfo(plan.dtype).max + 1, np.int64)
+        self._write_header()
+
+    def add(self, pixels: np.ndarray, row: Mapping[str, Any]) -> None:
+        """Appends a film.
+
+        Args:
+            pixels: (H, W) in the plan's type.
+            row: a dictionary by the table's columns; what is left out is null.
+        """
+        side = self._plan.settings["size"]
+        if pixels.shape != (side, side) or pixels.dtype != self._plan.dtype:
+            raise ValueError(f"pixels must be {(side, side)} {self._plan.dtype}, got {pixels.shape} {pixels.dtype}")
+        pixels = np.ascontiguousarray(pixels)
+        self._file.write(pixels)
+        self._counts += histogram(pixels)
+        self.rows.append(row)
+
+    def sums(self) -> tuple[int, int]:
+        """Sum and sum of squares over all pixels, exact: through a histogram and Python's unbounded integers."""
+        used = [(level, int(self._counts[level])) for level in np.flatnonzero(self._counts).tolist()]
+        return sum(level * n for level, n in used), sum(level * level * n for level, n in used)
+
+    def finish(self) -> None:
+        """Writes how many films there are to where it belongs."""
+        self._file.seek(0)
+        self._write_header()
+
+    def _write_header(self) -> None:
+        # NumPy leaves room in it for the number of films to grow, so that its length stays the same.
+        side = self._plan.settings["size"]
+        shape = (len(self.rows), side, side)
+        described = {"descr": np.lib.format.dtype_to_descr(self._plan.dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, described)
+
+
 def read_plan(path: Path) -> Plan | None:
     """The plan of a finished or half-written store; None where `path` does not exist or holds nothing yet.
 
@@ -203,16 +270,6 @@ def refuse_other_plan(path: Path, begun: Plan, wanted: Plan) -> None:
             ", ".join(f"{name} = {new.get(name)}" for name in names),
             f"choose another name for the new store, or delete {path}",
         )
-
-
-def _sums(films: np.ndarray) -> tuple[int, int]:
-    """Sum and sum of squares over all pixels, exact: through a histogram and Python's unbounded integers."""
-    levels = np.iinfo(films.dtype).max + 1
-    counts = np.zeros(levels, np.int64)
-    for film in films:
-        counts += np.bincount(film.ravel(), minlength=levels)
-    used = [(level, int(counts[level])) for level in np.flatnonzero(counts).tolist()]
-    return sum(level * n for level, n in used), sum(level * level * n for level, n in used)
 
 
 def _moments(parts: Iterable[Mapping[str, Any]], count: int, top: int) -> tuple[float, float]:
