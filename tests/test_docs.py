@@ -65,6 +65,7 @@ SHORTER = {
     "benchmarks/prepare.py": ["--count", "8", "--rounds", "1", "--jobs", "2"],
     "benchmarks/probe.py": ["--draws", "1", "--share", "1000"],
     "benchmarks/spark_sparse.py": ["--backbone", "test_resnet", "--size", "64", "--batch", "2", "--rounds", "1"],
+    "benchmarks/views.py": ["--size", "32", "--batch", "2", "--rounds", "1"],
 }
 SLOW = {"explain", "export", "finetune", "leak", "map", "plateau", "benchmarks/monitor_overhead.py"}
 
