@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tests.evaluation.made_up import make_films, make_trials
 from tests.report.shown import EVIL
 
 from scarce_cxr.evaluation.comparison import in_digits
@@ -46,3 +47,16 @@ def test_starts_stand_beside_each_other(shown):
     first, second = (np.array(trace["x"][:2], dtype=float) for trace in figure["data"])
     assert np.abs(first - second) == pytest.approx(0.07)
     assert {trace["name"] for trace in figure["data"]} == {"&lt;u&gt;moco&lt;/u&gt;", "random"}
+
+
+def test_another_protocol_is_marked_wherever_its_numbers_stand(shown, tmp_path):
+    truth = {("moco", "probe", "Effusion", "5"): 0.8, ("random", "probe", "Effusion", "5"): 0.6}
+    make_trials(
+        tmp_path, truth, {"Effusion": make_films("Effusion", 40, 160)}, draws=4, protocol={"protocol": "original"}
+    )
+    marked = read_few_shot([tmp_path])
+    mark = "original protocol (balanced test; see docs)"
+    assert marked.behind.startswith(f"By the {mark}. Tested on")
+    assert all(table.title.endswith(mark) for _, table in marked.figures.values())
+    assert [mark in outcome.words for outcome in marked.outcomes.values() if outcome.words] == [True]
+    assert "protocol" not in shown.behind + "".join(table.title for _, table in shown.figures.values())

@@ -93,7 +93,7 @@ def compare(
     baseline = choose_baseline(evidence, baseline)
     frames = _compute(evidence, cells, baseline, target, replicates, seed, jobs)
     warnings = warnings_of(evidence, cells, frames.findings)
-    mark = _mark(evidence)
+    mark = evidence.mark
     folder = out or Path(trials[0]) / "compare"
     figures = _draw(frames, starts, baseline, mark, folder)
     _write_numbers(frames, mark, folder)
@@ -176,12 +176,6 @@ def _write_numbers(frames: _Frames, mark: str, folder: Path) -> None:
         path = folder / f"{name.replace('_', '-')}.csv"
         with written_whole(path) as temporary:
             (frame.assign(protocol=mark) if mark else frame).to_csv(temporary, index=False)
-
-
-def _mark(evidence: "Evidence") -> str:
-    """What must stand on everything that was not made by the protocol of this package."""
-    protocol = evidence.protocol.get("protocol", "")
-    return "original protocol (balanced test; see docs)" if protocol == "original" else str(protocol)
 
 
 def _marked(table: Table, mark: str) -> Table:

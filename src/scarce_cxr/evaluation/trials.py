@@ -254,6 +254,12 @@ class Evidence(NamedTuple):
     starts: dict[str, dict[str, Any]]
     protocol: dict[str, Any]
 
+    @property
+    def mark(self) -> str:
+        """What must stand on everything that was not made by the protocol of this package; empty where it was."""
+        protocol = self.protocol.get("protocol", "")
+        return "original protocol (balanced test; see docs)" if protocol == "original" else str(protocol)
+
 
 def read_evidence(folders: Sequence[Path]) -> Evidence:
     """Puts the trials of several folders together. A trial that is in several counts once.

@@ -65,9 +65,10 @@ def read_few_shot(folders: Sequence[Path]) -> FewShot | None:
     several = findings["finding"].nunique() > 1
     tables = {MEAN: means.assign(finding=MEAN)} if several else {}
     tables |= dict(list(findings.assign(names=findings["finding"]).groupby("finding", sort=False)))
-    figures = {name: (_draw(table, numbers), _table(name, table)) for name, table in tables.items()}
+    figures = {name: (_draw(table, numbers), _table(name, table, evidence.mark)) for name, table in tables.items()}
     patients = findings["test_patients"].max()
-    behind = (
+    behind = f"By the {evidence.mark}. " if evidence.mark else ""
+    behind += (
         f"Tested on films of {patients:,} patients that no fit has seen; up to {findings['draws'].max()} draws of the "
         "labelled films; bars are 95 % intervals over patients and draws. Lines join means of the same findings, and "
         "stop before all labels, which have many more films without the finding."
@@ -124,14 +125,14 @@ def _draw(table: pd.DataFrame, colors: dict[str, int]) -> plots.Figure:
     return plots.plain(figure)
 
 
-def _table(name: str, table: pd.DataFrame) -> Table:
+def _table(name: str, table: pd.DataFrame, mark: str) -> Table:
     shots = sorted(table["shot"].unique(), key=shot_place)
     rows = []
     for (how, start), of in table.groupby(["how", "start"], sort=False):
         by_shot = of.set_index("shot")
         told = [_told(by_shot.loc[shot]) if shot in by_shot.index else None for shot in shots]
         rows.append([start, how, *told])
-    words = f"AUROC of {name.replace('_', ' ')}, with 95 % interval"
+    words = f"AUROC of {name.replace('_', ' ')}, with 95 % interval" + (f"; {mark}" if mark else "")
     return Table(words, ["start", "how", *(_words(table, shot) for shot in shots)], rows)
 
 

@@ -52,7 +52,7 @@ def tell_outcomes(evidence: Evidence, cells: Sequence[Cell], means: pd.DataFrame
         found = difference_table(cells, baseline, advance=advance)
     differences = mean_difference_table(cells, found, baseline)
     fingerprints = dict(zip(evidence.table["start"], evidence.table["start_fingerprint"], strict=True))
-    mark = "; original protocol, balanced test" if evidence.protocol.get("protocol") == "original" else ""
+    mark = f"; {evidence.mark}" if evidence.mark else ""
     own_labels = evidence.protocol.get("labels") != "the store's"
     outcomes = {}
     for start in dict.fromkeys(cell.start for cell in cells):
