@@ -228,6 +228,31 @@ def test_the_interval_of_information_is_as_wide_as_the_spread_over_new_films():
     assert np.mean(widths) / (2 * 1.96) == pytest.approx(spread, rel=0.2)
 
 
+def test_what_few_films_hide_of_information_is_told():
+    """Targets of films that lie on a sphere, and a student that knows something of each."""
+
+    def measured(films: int, seed: int) -> dict[str, float]:
+        random = torch.Generator().manual_seed(seed)
+        prototypes = torch.nn.functional.normalize(torch.randn(256, 24, generator=torch.Generator().manual_seed(0)))
+        views = torch.randn(films, 24, generator=random) + 0.25 * torch.randn(2, films, 24, generator=random)
+        logits = torch.nn.functional.normalize(views, dim=2) @ prototypes.T
+        return matched_information((logits / 0.04).softmax(dim=-1), 0.08 * logits)
+
+    many = measured(4096, 99)
+    few = [measured(64, seed) for seed in range(8)]
+    hidden = many["matched_information"] - np.mean([numbers["matched_information"] for numbers in few])
+    assert hidden > 0.5
+    assert np.mean([numbers["matched_information_bias"] for numbers in few]) == pytest.approx(hidden, rel=0.2)
+    assert many["matched_information_bias"] < 0.02
+
+
+def test_nothing_is_hidden_where_films_share_a_distribution_and_at_most_all_prototypes_are():
+    plateau = matched_information(torch.full((2, 64, 16), 1 / 16), 1e-3 * draw(2, 64, 16))
+    assert plateau["matched_information_bias"] == pytest.approx(0, abs=1e-6)
+    own = matched_information(torch.eye(8, 100).expand(2, 8, 100), draw(2, 8, 100))
+    assert own["matched_information_bias"] == pytest.approx(math.log(100 / 8))
+
+
 def test_films_of_one_patient_count_as_one():
     targets, logits = draw_prototypes(30)
     once = matched_information(targets, logits)
