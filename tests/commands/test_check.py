@@ -53,11 +53,13 @@ def test_the_suspects_are_those_that_were_put_there(stores, tmp_path):
     suspects = pd.read_csv(tmp_path / "out" / "suspects.csv")
     assert list(suspects.columns) == ["store", "kind", "image_id", "number", "why"]
     found = {(s.store, s.kind, s.image_id) for s in suspects.itertuples()}
-    # The pseudonym s is in both; its film there is a copy of one patient, so that the patient alone is told.
-    assert found == {("a", "inverted", "a4"), ("a", "file", "a2"), ("a", "patient", "a3")}
+    # The pseudonym s is in both, with one film.
+    copies = {("a", "near-duplicate", "a3")}
+    assert found == {("a", "inverted", "a4"), ("a", "file", "a2"), ("a", "patient", "a3"), *copies}
     assert [row[:4] for row in result.tables[0].rows] == [
         ["a", "inverted", 1, 1],
         ["a", "file", 1, 1],
+        ["a, b", "near-duplicate", 1, 1],
         ["a, b", "patient", 1, 1],
     ]
     assert "a: 7 films of 5 patients; b: 2 films of 2 patients" in result.tables[0].note
@@ -89,3 +91,12 @@ def test_without_copies_patients_are_compared_all_the_same(stores, tmp_path):
 def test_what_cannot_be_done_is_refused(stores, options, message):
     with pytest.raises(ScarceError, match=message):
         check(**{"stores": stores, **options})
+
+
+def test_films_too_small_to_tell_anything_of_are_refused_before_any_work(tmp_path, capsys):
+    writer = StoreWriter(tmp_path / "tiny", Plan({"size": 15, "fit": "crop", "bits": 8, "shard_mib": 1, "source": "x"}))
+    writer.write_shard(0, np.zeros((1, 15, 15), np.uint8), [{"image_id": "0", "height": 96, "width": 96}])
+    writer.finish()
+    assert main(["check", str(tmp_path / "tiny"), "--out", str(tmp_path / "out")]) == 2
+    assert "at least 16 pixels a side" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

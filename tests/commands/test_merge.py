@@ -11,6 +11,7 @@ from scarce_cxr.cli import main
 from scarce_cxr.images.prepare import prepare
 from scarce_cxr.images.sources import FolderSource
 from scarce_cxr.images.store import Store
+from scarce_cxr.training.recipe import TrainingSettings
 
 
 @pytest.fixture
@@ -39,3 +40,14 @@ def test_stores_are_merged_from_the_command_line(stores, tmp_path, capsys):
 def test_a_forgotten_folder_is_noticed(stores, capsys):
     assert main(["merge", *map(str, stores)]) == 2
     assert "the folder to write" in capsys.readouterr().err
+
+
+def test_named_parts_can_be_weighted_apart(stores, tmp_path, capsys):
+    out = tmp_path / "both"
+    assert main(["merge", *map(str, stores), str(out), "--names", "ward-a", "ward-b", "--drop-duplicates"]) == 0
+    sources = Store.open(out).table["source"].to_numpy()
+    assert sources.tolist() == ["ward-a"] * 3 + ["ward-b"] * 2
+    weights = TrainingSettings(source_weights={"ward-b": 0.5}).weights_of(sources)
+    assert weights.tolist() == [1, 1, 1, 0.5, 0.5]
+    assert main(["merge", *map(str, stores), str(tmp_path / "other"), "--names", "ward-a"]) == 2
+    assert "each of the 2 stores" in capsys.readouterr().err

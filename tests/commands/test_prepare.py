@@ -12,6 +12,7 @@ from PIL import Image
 from scarce_cxr.commands.prepare import prepare
 from scarce_cxr.commands.show import show
 from scarce_cxr.errors import ScarceError
+from scarce_cxr.images.store import Store
 from scarce_cxr.results import Result
 
 
@@ -71,6 +72,20 @@ def test_a_collection_is_recognised_and_takes_common_names(films: Path, tmp_path
     found = CLI(prepare, args=line).tables[2].records()
     present = {row["finding"]: row["present"] for row in found if row["present"]}
     assert present == {"Pleural Effusion": 3, "No Finding": 3}
+
+
+def test_kaggles_table_is_recognised_without_a_word(films: Path, tmp_path: Path):
+    rows = "".join(f"{index},Mass,R{reader}\n" for index in range(6) for reader in range(3))
+    (films / "train.csv").write_text("image_id,class_name,rad_id\n" + rows)
+    prepared = prepare(films, tmp_path / "store", size=24, jobs=1)
+    assert prepared.tables[2].records()[0] == {
+        "finding": "Mass",
+        "present": 6,
+        "uncertain": 0,
+        "mentioned": 6,
+        "patients": 6,
+    }
+    assert Store.open(tmp_path / "store").settings["patients"] == "unknown"
 
 
 @pytest.mark.parametrize(

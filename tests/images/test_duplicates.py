@@ -12,7 +12,10 @@ from scipy.fft import dctn
 from scipy.ndimage import affine_transform, zoom
 from scipy.spatial.distance import cdist
 
+from scarce_cxr.images.copies import copies_within
 from scarce_cxr.images.duplicates import (
+    LIKENESS,
+    LIKENESS_OF_ONE_PATIENT,
     Leak,
     details,
     leaks_between,
@@ -153,16 +156,30 @@ def test_a_changed_copy_under_another_name_is_found_and_nothing_else(tmp_path: P
     assert leaks == [Leak("near-duplicate", f"a{number + 10}", f"b{number}") for number in range(10)]
 
 
-def test_a_pair_is_named_once_for_its_strongest_reason(tmp_path: Path):
-    films = make_films(4)
-    ours = make_store(tmp_path / "a", films, ["p0", "p0", "p1", None], ["x", "y", "z", "w"])
-    # The same patient twice, a film of another patient with equal pixels, and one of nobody's.
-    theirs = make_store(tmp_path / "b", films[[0, 1, 2, 3]], ["p0", "p0", "p9", None], ["x", "y", "z", "v"])
-    assert leaks_between(ours, np.arange(4), theirs, np.arange(4)) == [
-        Leak("patient", "a0", "b0"),
-        Leak("file", "a2", "b2"),
-        Leak("near-duplicate", "a3", "b3"),
-    ]
+def test_a_patient_is_named_once_and_every_copy_whosoever_it_is(tmp_path: Path):
+    films = make_films(5)
+    ours = make_store(tmp_path / "a", films, ["p0", "p0", "p1", None, "p0"], ["x", "y", "z", "w", "u"])
+    # Of the same patient two equal files and one saved anew, equal pixels of another patient, and one of nobody's.
+    theirs = make_store(tmp_path / "b", films, ["p0", "p0", "p9", None, "p0"], ["x", "y", "z", "v", "t"])
+    files = [Leak("patient", "a0", "b0"), *(Leak("file", f"a{n}", f"b{n}") for n in range(3))]
+    near = [Leak("near-duplicate", "a3", "b3"), Leak("near-duplicate", "a4", "b4")]
+    assert leaks_between(ours, np.arange(5), theirs, np.arange(5)) == files + near
+    assert leaks_between(ours, np.arange(5), theirs, np.arange(5), near=False) == files
+
+
+def test_films_of_one_patient_must_be_more_alike_than_those_of_two(tmp_path: Path):
+    """A film, and the same mixed with a quarter of another: alike enough to be a copy, but not of one patient."""
+    one, other = make_films(2).astype(float)
+    films = np.array([one, one + 0.25 * (other - one)]).astype(np.uint8)
+    ours = make_store(tmp_path / "a", films[:1], ["p"])
+    found = []
+    for number, patient in enumerate(("p", "q", None)):
+        theirs = make_store(tmp_path / f"b{number}", films[1:], [patient])
+        alike = likeness(details(ours, np.arange(1)), details(theirs, np.arange(1)))
+        assert LIKENESS < alike < LIKENESS_OF_ONE_PATIENT
+        leaks = leaks_between(ours, np.arange(1), theirs, np.arange(1))
+        found.append([leak.kind for leak in leaks])
+    assert found == [["patient"], ["near-duplicate"], ["near-duplicate"]]
 
 
 def test_only_the_rows_asked_for_are_compared(tmp_path: Path):
@@ -231,3 +248,13 @@ def test_the_same_radiographs_in_another_collection_are_found(real: Store, nih_f
     assert len(in_both) == 7
     assert len(leaks) == 7
     assert {leak.kind for leak in leaks} == {"near-duplicate"}
+
+
+@pytest.mark.slow
+def test_real_films_of_one_patient_are_told_apart(nih_folder: Path, tmp_path: Path):
+    """4,724 pairs of 190 patients' films, up to 61 of one patient, none of them known to be copies."""
+    other = nih_folder.parent / "nih64"
+    if not other.is_dir():
+        pytest.skip(f"no real films at {other}")
+    prepare(NihSource(other), tmp_path / "small", size=64, jobs=1)
+    assert not len(copies_within(Store.open(tmp_path / "small")))

@@ -1,14 +1,20 @@
 """A merged store holds what its parts hold, film by film, and says what they share."""
 
+import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from pydicom.uid import JPEGBaseline8Bit
 from scipy.ndimage import zoom
 
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.keys import private_folder
 from scarce_cxr.images.merge import merge
+from scarce_cxr.images.prepare import prepare
+from scarce_cxr.images.sources import NihSource, RsnaSource
 from scarce_cxr.images.store import COLUMNS, Store
 from scarce_cxr.images.writer import Plan, StoreWriter
 
@@ -138,6 +144,72 @@ def test_an_interrupted_merge_goes_on_to_the_same_store(parts, tmp_path, monkeyp
     assert written == [0, 1, 2, 3, 4]
     with pytest.raises(ScarceError, match="drop_duplicates"):
         merge(paths, tmp_path / "out", drop_duplicates=True)
+
+
+def test_the_same_films_of_the_same_patients_in_nih_and_rsna_are_dropped(tmp_path, write_dicom):
+    """RSNA's films are NIH's, compressed; its mapping and NIH's key give both the same pseudonyms."""
+    nih, rsna, films = tmp_path / "nih", tmp_path / "rsna", make_films(4, 5)
+    nih.mkdir()
+    table = ["Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"]
+    labels, mapping = ["patientId,x,y,width,height,Target"], []
+    for number, film in enumerate(films):
+        name, saved = f"{number:08d}_000.png", io.BytesIO()
+        Image.fromarray(film).save(nih / name)
+        table.append(f"{name},No Finding,0,{number},50,F,PA")
+        Image.fromarray(film).save(saved, "JPEG", quality=75)
+        grey = {"PhotometricInterpretation": "MONOCHROME2", "SamplesPerPixel": 1, "PixelRepresentation": 0}
+        depth = {"Rows": SIZE, "Columns": SIZE, "BitsAllocated": 8, "BitsStored": 8}
+        path = rsna / "stage_2_train_images" / f"r{number}.dcm"
+        write_dicom(path, saved.getvalue(), JPEGBaseline8Bit, **grey, **depth)
+        labels.append(f"r{number},,,,,0")
+        mapping.append({"subset_img_id": f"r{number}", "img_id": name})
+    (nih / "Data_Entry_2017.csv").write_text("\n".join(table))
+    (rsna / "stage_2_train_labels.csv").write_text("\n".join(labels))
+    (rsna / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(mapping))
+    stores = [tmp_path / "nih-store", tmp_path / "rsna-store"]
+    prepare(NihSource(nih), stores[0], size=SIZE, jobs=1)
+    prepare(RsnaSource(rsna), stores[1], size=SIZE, jobs=1, key_file=private_folder(stores[0]) / "key")
+    merged = merge(stores, tmp_path / "out", drop_duplicates=True)
+    assert merged.shared_patients == 4
+    assert merged.copies[["a", "b"]].to_numpy().tolist() == [[f"{n:08d}_000.png", f"r{n}"] for n in range(4)]
+    assert merged.store.table["source"].tolist() == ["nih"] * 4
+
+
+def test_the_names_of_stores_become_their_films_source_and_nothing_else_changes(tmp_path):
+    films, parts = make_films(6, 6), []
+    for name, part in (("a", films[:3]), ("b", films[3:])):
+        rows = [row("folder", str(n), f"{name}{n}", f"{name}{n}") for n in range(len(part))]
+        parts.append(make_store(tmp_path / name, part, rows, boxes=({"image_id": "1", **BOX},)))
+    paths = [part.path for part in parts]
+    merged = merge(paths, tmp_path / "out", names=["ward-a", "ward-b"])
+    table = merged.store.table
+    assert table["source"].tolist() == ["ward-a"] * 3 + ["ward-b"] * 3
+    assert table["image_id"].tolist() == [f"{name}/{n}" for name in ("ward-a", "ward-b") for n in range(3)]
+    assert table["patient_id"].tolist() == [patient for part in parts for patient in part.table["patient_id"]]
+    assert merged.store.boxes["image_id"].tolist() == ["ward-a/1", "ward-b/1"]
+    assert merged.parts["source"].tolist() == ["ward-a", "ward-b"]
+    merge(paths, tmp_path / "out", names=["ward-a", "ward-b"])
+    with pytest.raises(ScarceError, match=r"names = .*ward-c"):
+        merge(paths, tmp_path / "out", names=["ward-a", "ward-c"])
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "a"], ["a", ""], []])
+def test_names_that_are_not_one_a_store_are_refused(parts, tmp_path, names):
+    with pytest.raises(ScarceError, match="each of the 2 stores"):
+        merge([part.path for part in parts], tmp_path / "out", names=names)
+
+
+def test_the_scaling_of_dicom_films_is_kept_and_two_are_refused(parts, tmp_path):
+    plain = parts[0].path
+    voi = {}
+    for number, name in enumerate(("percentile", "percentile", "full")):
+        films = make_films(2, 7 + number)
+        rows = [row("dicom", f"{number} {n}", None, f"{number} {n}") for n in range(2)]
+        voi[number] = make_store(tmp_path / f"{name}{number}", films, rows, voi=name).path
+    assert merge([plain, voi[0], voi[1]], tmp_path / "out").store.settings["voi"] == "percentile"
+    assert "voi" not in merge([plain, parts[1].path], tmp_path / "without").store.settings
+    with pytest.raises(ScarceError, match=r"same voi.*percentile in .*percentile0, full in .*full2: prepare"):
+        merge([plain, voi[0], voi[2]], tmp_path / "refused")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from PIL import Image
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.decode import decode, quantise, resize, scale
 from scarce_cxr.images.prepare import prepare
-from scarce_cxr.images.sources import FolderSource, NihSource
+from scarce_cxr.images.sources import CheXpertSource, FolderSource, Listing, NihSource
 from scarce_cxr.images.store import Store
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -223,6 +223,35 @@ def test_a_folder_of_damage_alone_is_refused_and_explained(tmp_path: Path):
         with pytest.raises(ScarceError, match="at least one film"):
             prepare(FolderSource(films), tmp_path / "store", size=16, jobs=1)
     assert skipped(tmp_path / "store") == {"a.png": "not an image"}
+
+
+def test_a_source_without_a_film_left_says_why_and_leaves_nothing_behind(tmp_path: Path):
+    film = "train/patient00001/study{}/view1_lateral.jpg"
+    rows = [f"CheXpert-v1.0/{film.format(number)},Lateral,1\n" for number in range(4)]
+    for number in range(4):
+        path = tmp_path / "films" / film.format(number)
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(path)
+    (tmp_path / "films/train.csv").write_text("Path,Frontal/Lateral,Pleural Effusion\n" + "".join(rows))
+    again = partial(prepare, store_path=tmp_path / "store", size=16, jobs=1)
+    with pytest.raises(ScarceError, match="none: 4 x not a frontal view: --views all keeps laterals"):
+        again(CheXpertSource(tmp_path / "films"))
+    assert [path.name for path in tmp_path.iterdir()] == ["films"]
+    assert again(CheXpertSource(tmp_path / "films", views="all")).films == 4
+
+
+def test_reasons_why_no_film_is_left_are_counted(tmp_path: Path):
+    class Empty:
+        name = "empty"
+
+        def settings(self) -> dict:
+            return {"source": self.name}
+
+        def read(self, pseudonym) -> Listing:
+            return Listing([], [], [("a", "zero bytes"), ("b", "too large: 9 x 9"), ("c", "too large: 8 x 8")])
+
+    with pytest.raises(ScarceError, match="none: 2 x too large, 1 x zero bytes: check the folder"):
+        prepare(Empty(), tmp_path / "store", jobs=1)
 
 
 def test_an_interrupted_run_continues_by_shard(tmp_path: Path):

@@ -49,6 +49,7 @@ def check(
     import pandas as pd
 
     from scarce_cxr.images.gap import gaps, read_shades
+    from scarce_cxr.images.quality import SIDE
     from scarce_cxr.images.store import Store
 
     if not stores:
@@ -56,6 +57,13 @@ def check(
     if pictures < 1:
         raise ScarceError("at least one picture of a kind", f"pictures = {pictures}", "choose e.g. 12, or add --redact")
     opened = dict(zip(_name(stores), map(Store.open, stores), strict=True))
+    for store in opened.values():
+        if store.size < SIDE:
+            raise ScarceError(
+                f"films of at least {SIDE} pixels a side",
+                f"size = {store.size} in {store.path}",
+                "prepare them again with a larger --size",
+            )
     measures = {name: _measure(store, jobs) for name, store in opened.items()}
     found = [_look(name, store, measures[name], copies) for name, store in opened.items()]
     notes = []

@@ -6,14 +6,18 @@ from scarce_cxr.errors import ScarceError
 from scarce_cxr.results import Result, Table
 
 
-def merge(stores_and_out: list[Path], drop_duplicates: bool = False, near: bool = True) -> Result:
+def merge(
+    stores_and_out: list[Path], names: list[str] | None = None, drop_duplicates: bool = False, near: bool = True
+) -> Result:
     """Makes one store of several; run again, it continues where it was interrupted.
 
-    The stores need the same size, bits and fit. Image_ids that clash get their source's name in front, findings are
-    united, splits are kept, and patients of different sources stay apart. The private folders are left alone.
+    The stores need the same size, bits and fit, and voi where they have DICOM films. Image_ids that clash get their
+    source's name in front, findings are united, splits are kept, and patients of different sources stay apart. The
+    private folders are left alone.
 
     Args:
         stores_and_out: Two or more stores, and last the folder to write.
+        names: A name for each store, in their order: what its films' source is called in the new one.
         drop_duplicates: Of films that are in two stores, keep the earlier store's alone.
         near: Also look for near-duplicates; the time for it goes with the product of the numbers of films.
 
@@ -29,7 +33,7 @@ def merge(stores_and_out: list[Path], drop_duplicates: bool = False, near: bool 
             "scarce merge STORE STORE ... OUT",
         )
     *paths, out = stores_and_out
-    merged = write_store(paths, out, drop_duplicates=drop_duplicates, near=near)
+    merged = write_store(paths, out, names=names, drop_duplicates=drop_duplicates, near=near)
     store = merged.store
     note = (
         f"{len(store):,} films in all, {len(store.findings)} findings; "

@@ -55,7 +55,8 @@ def prepare(
         source: folder with the pictures; they may lie in zip or tar archives there, which are not unpacked.
         store: folder to write; NAME.private beside it keeps the key, the original names and the skipped files.
         kind: a public collection as it is downloaded, or "dicom", any folder of DICOM files, or "folder", any folder
-            of PNG, JPEG, TIFF or BMP files; "auto" recognises a collection by its tables' names.
+            of pictures (PNG, JPEG, TIFF, BMP, WebP and others); "auto" recognises a collection by its tables, and
+            DICOM files by their names or content.
         size: side of the stored square, in pixels.
         fit: "crop" keeps the middle square, "pad" adds black, "squash" gives up the aspect.
         bits: bits of a stored pixel, 8 or 16.
@@ -75,8 +76,8 @@ def prepare(
         boxes: "mean" of VinDr's readers (the default), or "all".
         voi: how DICOM films are scaled: "window" as their headers say, "full" from the smallest value to the largest,
             "percentile" but for a thousandth at either end.
-        views: "frontal" (the default) leaves out laterals, of kind "dicom" also obliques; "all" keeps them. Films of
-            unknown view stay in either case.
+        views: "frontal" (the default) leaves out laterals, of kinds "dicom" and "mimic" also obliques; "all" keeps
+            them. Films of unknown view stay in either case.
         burned_in: of kind "dicom": whether to "skip" (the default) or "keep" films with text about the patient in
             their pixels, where the header says so.
 

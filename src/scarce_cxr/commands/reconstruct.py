@@ -1,8 +1,14 @@
 """`scarce reconstruct`: what a run imagines behind the mask."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scarce_cxr.results import Result, Table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from scarce_cxr.images.store import Store
 
 
 def reconstruct(
@@ -46,7 +52,7 @@ def reconstruct(
     method.eval()
     step = content["counters"]["step"]
     if images:
-        pixels = np.stack([_read_film(path, opened.settings) for path in images])
+        pixels = np.stack([_read_film(path, opened) for path in images])
         captions, whose = [path.name for path in images], f"{len(images)} films"
     else:
         held_out = np.flatnonzero(held_out_films(opened, recipe))[:films]
@@ -68,15 +74,15 @@ def reconstruct(
     return Result([table], [("panel", path)])
 
 
-def _read_film(path: Path, settings: dict):
+def _read_film(path: Path, store: "Store") -> "np.ndarray":
     """One picture file as the store would hold it: (H, W) integers."""
     from scarce_cxr.errors import ScarceError
-    from scarce_cxr.images.decode import Skipped, decode, quantise, resize, scale
+    from scarce_cxr.evaluation.export import film_settings
+    from scarce_cxr.evaluation.predict import read_film
 
     if not path.is_file():
         raise ScarceError("a picture file", str(path), "check --images")
-    try:
-        square, _ = resize(scale(decode(path)), settings["size"], settings["fit"])
-    except Skipped as skipped:
-        raise ScarceError("a readable film", f"{path} ({skipped.reason})", "leave it out") from skipped
-    return quantise(square, settings["bits"])
+    film = read_film(path, film_settings(store))
+    if isinstance(film, str):
+        raise ScarceError("a readable film", f"{path} ({film})", "leave it out")
+    return film

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from scarce_cxr.images.duplicates import LIKENESS, details, likeness, near_duplicates, perceptual_hashes
+from scarce_cxr.images.duplicates import are_copies, details, likeness, near_duplicates, perceptual_hashes
 from scarce_cxr.images.store import Store
 
 # Pairs whose films' details are in memory at a time: at most 260 MB.
@@ -43,8 +43,8 @@ def copies_within(store: Store) -> pd.DataFrame:
         )
         near += [(*pair, "near-duplicate", value) for pair, value in zip(chunk.tolist(), alike, strict=True)]
     found = pd.DataFrame([*files, *near], columns=["a", "b", "kind", "likeness"])
-    found = found[found["likeness"] >= LIKENESS].reset_index(drop=True)
     patients = table["patient_id"].fillna("").to_numpy(dtype=object)
     one, other = (patients[found[side].to_numpy(dtype=np.int64)] for side in ("a", "b"))
     found["patients"] = np.select([(one == "") | (other == ""), one == other], ["unknown", "same"], "different")
-    return found
+    right = are_copies(found["likeness"].to_numpy(dtype=float), found["patients"].to_numpy() == "same")
+    return found[right].reset_index(drop=True)

@@ -11,8 +11,9 @@ import pandas as pd
 
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.names import original_names
-from scarce_cxr.images.sources.records import SUFFIXES
+from scarce_cxr.images.sources.kinds import PICTURES
 from scarce_cxr.images.store import COLUMNS, Store
+from scarce_cxr.images.user_tables import read_table
 
 # What is known of a film and a finding before the policies; the first four are the store's own values and null.
 _CODES = {
@@ -31,7 +32,7 @@ _WORDS = {
     **dict.fromkeys(("", "nan", "na", "null"), _CODES["not mentioned"]),
 }
 _NO_FINDING = ("no finding", "no findings")
-_SUFFIXES = (*SUFFIXES, ".dcm", ".dicom")
+_SUFFIXES = (*PICTURES, ".dcm", ".dicom")
 _POLICIES = {"leave_out": np.nan, "positive": 1.0, "negative": 0.0}
 
 
@@ -142,7 +143,7 @@ def _read_file(
     store: Store, path: Path, id_column: str | None, findings: Sequence[str]
 ) -> tuple[pd.DataFrame, list[str]]:
     """Codes by finding, (n, findings) int8 in the store's order, and notes on how they came about."""
-    rows = _read_csv(path)
+    rows = read_table(path)
     joined = _join(store, rows, path, id_column)
     others = [name for name in rows if name != joined.column]
     _check_known("finding", findings, others, str(path))
@@ -175,25 +176,6 @@ def _read_file(
     if contradicting:
         notes.append(f"{contradicting:,} labels contradict another row of the same film and are left out")
     return table, notes
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    """A table of stripped strings."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            header = file.readline()
-        separator = max(",;\t", key=header.count)
-        # Every row of NIH's tables ends in a comma.
-        table = pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig"
-        )
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise ScarceError(f"a CSV table in {path}", str(error), "check the path; save as CSV in UTF-8") from None
-    table.columns = table.columns.str.strip()
-    if table.empty or not table.columns.is_unique:
-        got = "no row" if table.empty else f"columns {', '.join(table.columns)}"
-        raise ScarceError(f"rows, and columns with names of their own, in {path}", got, "mend the file")
-    return table.fillna("").apply(lambda column: column.str.strip())
 
 
 def _encode(column: pd.Series) -> np.ndarray:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from scarce_cxr.images.decode import Fit, Shown, Skipped, Square, Voi, decode, f
 from scarce_cxr.images.keys import choose_key, keep_key, keyed_digest, private_folder, pseudonym
 from scarce_cxr.images.parallel import map_chunks
 from scarce_cxr.images.sources import DicomSource, Record, Source
-from scarce_cxr.images.sources.records import SUFFIXES
+from scarce_cxr.images.sources.kinds import PICTURES, READ_AS_DICOM
 from scarce_cxr.images.store import Store
 from scarce_cxr.images.summary import Summary, summarise
 from scarce_cxr.images.writer import Plan, StoreWriter, read_plan, refuse_other_plan
@@ -90,13 +91,18 @@ def prepare(
         )
     key = choose_key(private, key_file)
     listing = source.read(partial(pseudonym, key, source.name, "image"))
+    if not listing.records:
+        raise _nothing_left((reason for _, reason in listing.skipped), "check the folder and the kind")
     settings = {**source.settings(), "size": size, "fit": fit, "bits": bits, "shard_mib": shard_mib}
-    if source.name == DicomSource.name or any(not r.name.lower().endswith(SUFFIXES) for r in listing.records):
+    if source.name == DicomSource.name or any(not r.name.lower().endswith(PICTURES) for r in listing.records):
         settings["voi"], decoder = voi, partial(decoder, voi=voi)
+    else:
+        decoder = partial(_decode_picture, decoder=decoder)
     origin = _origin(key, listing.records, [name for name, _ in listing.skipped])
     plan = Plan(settings, listing.findings, origin)
     if begun is not None:
         refuse_other_plan(store_path, begun, plan)
+    new_key = not (private / "key").exists()
     keep_key(private, key)
     decoded = 0
     if not (store_path / "store.json").exists():
@@ -105,6 +111,13 @@ def prepare(
         name = partial(pseudonym, key, getattr(source, "patients_of", source.name))
         decoded = _write_shards(writer, listing.records, read, name, source.name, jobs)
         _write_private(private, writer, listing.records, listing.skipped)
+        if not writer.image_ids():
+            reasons = [*writer.skipped().values(), *(reason for _, reason in listing.skipped)]
+            # What is left would stand in the way of a run with other films, settings or another key.
+            writer.discard()
+            if new_key:
+                (private / "key").unlink()
+            raise _nothing_left(reasons, f"see {private / 'skipped.csv'}")
         writer.finish()
     shutil.rmtree(store_path / "parts", ignore_errors=True)
     with (private / "skipped.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -124,6 +137,16 @@ def _check(size: int, fit: str, bits: int, shard_mib: int, jobs: int, voi: str) 
     for met, *sentence in conditions:
         if not met:
             raise ScarceError(*sentence)
+
+
+def _nothing_left(reasons: Iterable[str], mend: str) -> ScarceError:
+    """The error where every film was left out, with the commonest reasons, counted as `summarise` does."""
+    counts = Counter(reason.split(":")[0] for reason in reasons)
+    return ScarceError(
+        "at least one film in the store",
+        "none: " + (", ".join(f"{count:,} x {reason}" for reason, count in counts.most_common(5)) or "no film found"),
+        "--views all keeps laterals" if "not a frontal view" in counts else mend,
+    )
 
 
 def _origin(key: str, records: Sequence[Record], others: Iterable[str]) -> dict[str, Any]:
@@ -188,6 +211,14 @@ def _read_films(
     # take it anew costs up to a sixth of the time.
     np.empty(2**24, np.uint8)
     return [_read_film(path, decoder, size, fit, bits) for path in paths]
+
+
+def _decode_picture(path: Path, decoder: Decoder) -> np.ndarray | Shown:
+    film = decoder(path)
+    if isinstance(film, Shown):
+        # It would be shown by a setting that this store does not keep.
+        raise Skipped(READ_AS_DICOM)
+    return film
 
 
 def _read_film(path: Path, decoder: Decoder, size: int, fit: Fit, bits: Literal[8, 16]) -> _Film | str:

@@ -127,6 +127,14 @@ class StoreWriter:
         """The images stored so far, in pixel order."""
         return self._join("table").column("image_id").to_pylist()
 
+    def discard(self) -> None:
+        """Removes all that was written, and the folder unless it is a link."""
+        for pixels in self.path.glob("pixels-*.npy"):
+            pixels.unlink()
+        shutil.rmtree(self._parts)
+        if not self.path.is_symlink():
+            self.path.rmdir()
+
     def finish(self) -> Store:
         """Joins the parts into table.parquet, boxes.parquet and store.json, and removes them."""
         parts = self._read_parts()

@@ -139,8 +139,8 @@ def matched_information(
     first order, but where prototypes are many it would lower the entropy by what films drawn twice have in common.
 
     The mean distribution of n patients varies, and that lowers its entropy: to second order by c / 2, where nc is the
-    sum over prototypes of Var(t) / mean(t) (Miller 1955). As c comes near 1, which it is where every film has prototypes
-    of its own, that is far too little. c / (2 - 2c) agrees with made-up films: 0.65 nats where 64 of them hide 0.60 of
+    sum over prototypes of Var(t) / mean(t) (Miller 1955). As c comes near 1, which it is where every film has its own
+    prototypes, that is far too little. c / (2 - 2c) agrees with made-up films: 0.65 nats where 64 of them hide 0.60 of
     256 prototypes' (standard error 0.04), 0.84 where 256 hide 0.83 of 4,096 prototypes' (0.17).
 
     Args:

@@ -207,7 +207,7 @@ SIGNS = (
         ("held_out_error",),
         lambda now, _: now["held_out_error"] > NOTHING_PREDICTED,
         5,
-        "what is predicted behind the mask is no better than a patch's mean: error {held_out_error:.3f} of its variance",
+        "predictions behind the mask are no better than a patch's mean: error {held_out_error:.3f} of the variance",
         (
             "raise optimizer.lr by a factor of 3; lower it if the loss jumps",
             "leave blank and broken films out: scarce check STORE",

@@ -27,7 +27,8 @@ def test_a_real_header(real_dicom: Path):
         orientation=("",),
         view_code="",
         view_meaning="",
-        descriptions=("view: PA", ""),
+        descriptions=("view: PA", "", ""),
+        study_description="",
         body_part="CHEST",
         patient="16d7f894-55d7-4d95-8957-d18987f0e981",
         study="1.2.276.0.7230010.3.1.2.8323329.6904.1517875201.850818",
@@ -41,6 +42,20 @@ def test_a_real_header(real_dicom: Path):
         has_pixels=True,
         frames=1,
     )
+
+
+def test_descriptions_of_film_and_study_are_told_apart(write_dicom, tmp_path: Path):
+    path = write_dicom(
+        tmp_path / "a.dcm",
+        PIXELS,
+        StudyDescription="CHEST PA AND LATERAL",
+        SeriesDescription="CHEST",
+        ProtocolName="W033a",
+        AcquisitionDeviceProcessingDescription="CHEST,LAT",
+    )
+    header = read(path)
+    assert header.descriptions == ("CHEST", "W033a", "CHEST,LAT")
+    assert header.study_description == "CHEST PA AND LATERAL"
 
 
 def test_facts_in_sequences_and_lists(write_dicom, tmp_path: Path):

@@ -1,11 +1,14 @@
 """What cannot be decoded is skipped by name; what lies about its size is refused before memory is taken for it."""
 
+import io
 import time
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     MPEG4HP41,
@@ -111,6 +114,71 @@ def test_truncated_pixels(write_dicom, tmp_path: Path):
     path = write_dicom(tmp_path / "c.dcm", GREY)
     path.write_bytes(path.read_bytes()[: path.read_bytes().index(b"\xe0\x7f\x10\x00")])
     assert reason_for(path) == "truncated (no pixels)"
+
+
+@pytest.mark.parametrize(("keyword", "kind"), [("FloatPixelData", "<f4"), ("DoubleFloatPixelData", "<f8")])
+def test_floating_point_pixels_are_said_to_be_so(write_dicom, tmp_path: Path, keyword: str, kind: str):
+    film = dcmread(write_dicom(tmp_path / "a.dcm", GREY))
+    for absent in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(film, absent)
+    film.BitsAllocated = 8 * np.dtype(kind).itemsize
+    setattr(film, keyword, GREY.astype(kind).tobytes())
+    film.save_as(tmp_path / "a.dcm")
+    assert reason_for(tmp_path / "a.dcm") == "floating-point pixels, or none"
+
+
+def without_syntax(path: Path) -> Path:
+    """Leaves out preamble and transfer syntax."""
+    content = path.read_bytes()
+    path.write_bytes(content[144 + int.from_bytes(content[140:144], "little") :])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("syntax", "depth"), [(JPEGLSLossless, np.uint8), (JPEGLSLossless, np.uint16), (JPEG2000Lossless, np.uint16)]
+)
+def test_a_compressed_film_without_its_transfer_syntax_is_read_by_its_first_bytes(
+    write_dicom, tmp_path: Path, syntax: UID, depth: type
+):
+    film = RANDOM.integers(0, 250, (64, 64)).astype(depth)
+    assert np.array_equal(decode(without_syntax(write_dicom(tmp_path / "a.dcm", film, syntax))).values, film)
+
+
+@pytest.mark.parametrize("before", [b"", b"\xff\xe1\xff\xff" + bytes(65533)])
+def test_a_jpeg_without_its_transfer_syntax_is_pillows(write_dicom, tmp_path: Path, before: bytes):
+    buffer = io.BytesIO()
+    Image.fromarray(GREY).save(buffer, "JPEG")
+    stream = buffer.getvalue()[:2] + before + buffer.getvalue()[2:]
+    path = without_syntax(write_dicom(tmp_path / "a.dcm", stream + bytes(len(stream) % 2), JPEGBaseline8Bit, **SHAPE))
+    assert np.array_equal(decode(path).values, np.asarray(Image.open(buffer)))
+
+
+def test_what_does_not_show_how_it_is_compressed_misses_its_transfer_syntax(write_dicom, tmp_path: Path):
+    reason = "compressed, but the transfer syntax is missing"
+    assert reason_for(without_syntax(write_dicom(tmp_path / "a.dcm", GREY, RLELossless))) == reason
+    streams = {
+        "progressive": b"\xff\xd8\xff\xc2\0\x0b\x08\0\x14\0\x1e\x01\x01\x11\0" + bytes(40),
+        "padding": b"\xff\xd8" + b"\xff" * 3_000_000,
+        "segments of nothing": b"\xff\xd8" + b"\xff\xe0\0\2" * 10_000,
+        "nothing": bytes(4),
+    }
+    for name, stream in streams.items():
+        path = without_syntax(write_dicom(tmp_path / name, stream, JPEGBaseline8Bit, **SHAPE))
+        assert reason_for(path) == reason
+    # Where a plain one is given, it is not doubted.
+    path = write_dicom(tmp_path / "lie", GREY, RLELossless)
+    content = path.read_bytes().replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0")
+    path.write_bytes(content)
+    assert reason_for(path) == "damaged (compressed, although the transfer syntax says otherwise)"
+
+
+def test_a_stream_without_its_transfer_syntax_may_not_lie_about_its_size(write_dicom, tmp_path: Path):
+    for name, stream in {
+        "j2k": j2k(2**31 - 1, 2**31 - 1),
+        "jls": b"\xff\xd8\xff\xf7\0\x0b\x08\xff\xff\xff\xff\x01\x01\x11\0" + bytes(100),
+    }.items():
+        path = without_syntax(write_dicom(tmp_path / name, stream, JPEG2000Lossless, **SHAPE))
+        assert reason_for(path) == "damaged (the compressed picture has another size than the header says)"
 
 
 def j2k(rows: int, columns: int, colours: int = 1) -> bytes:

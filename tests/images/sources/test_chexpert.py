@@ -37,6 +37,8 @@ TEST = (
     "Pneumothorax,Pleural Effusion,Pleural Other,Fracture,Support Devices,No Finding\n"
     f"test/patient64741/study1/view1_frontal.jpg,1{',0' * 13}\n"
 )
+# The published labels of the test set: a row for each study, whose films it does not name.
+GROUND_TRUTH = f"Study,{','.join(FINDINGS)}\nCheXpert-v1.0/test/patient64741/study1,0,1{',0' * 12}\n"
 FILMS = (
     "patient00001/study1/view1_frontal.jpg",
     "patient00002/study2/view1_frontal.jpg",
@@ -98,7 +100,7 @@ def test_the_full_release_in_its_batches_becomes_the_same_table(tmp_path: Path, 
     draw(folder / "test", "patient64741/study1/view1_frontal.jpg")
     (first / "train.csv").write_text(train("CheXpert-v1.0"))
     (first / "valid.csv").write_text(valid("CheXpert-v1.0"))
-    (folder / "groundtruth.csv").write_text(TEST)
+    (folder / "groundtruth.csv").write_text(GROUND_TRUTH)
     # The tables of other labelling programs lie beside it and are not read.
     (folder / "train_visualCheXbert.csv").write_text("Path,Pleural Effusion\n")
     assert rows_of(store_of(CheXpertSource(folder, views="all")), *COLUMNS) == expected(hidden)
@@ -110,6 +112,44 @@ def test_laterals_are_left_out_and_counted_unless_asked_for(tmp_path: Path, draw
     store = store_of(CheXpertSource(folder))
     assert set(rows_of(store)) == {FILMS[0], FILMS[1], FILMS[3]}
     assert skipped_of(store) == {f"train/{FILMS[2]}": "not a frontal view: lateral"}
+
+
+def test_the_row_of_a_study_stands_for_all_its_films_and_counts_once(tmp_path: Path, draw):
+    views = [f"test/patient64741/study1/{view}.jpg" for view in ("view1_frontal", "view2_lateral")]
+    folder = draw(tmp_path / "small", *views, "test/patient64741/study2/view1_frontal.jpg")
+    (folder / "groundtruth.csv").write_text(f"{GROUND_TRUTH}CheXpert-v1.0/test/patient64999/study1{',0' * 14}\n")
+    listing = CheXpertSource(folder, views="all").read(str)
+    labels = dict.fromkeys(FINDINGS, 0) | {"Enlarged Cardiomediastinum": 1}
+    assert [(record.view, record.split, record.findings) for record in listing.records] == [
+        ("UNKNOWN", "test", labels),
+        ("LATERAL", "test", labels),
+    ]
+    assert listing.skipped == [("test/patient64741/study2/view1_frontal.jpg", "no row in groundtruth.csv")]
+    assert listing.notes == ["labels read from groundtruth.csv", "1 rows of the tables have no film here"]
+    (folder / "groundtruth.csv").write_text(GROUND_TRUTH + GROUND_TRUTH.splitlines()[1])
+    with pytest.raises(ScarceError, match=r"patient64741/study1 again in row 3 of groundtruth\.csv"):
+        CheXpertSource(folder).read(str)
+
+
+def test_a_table_without_labels_gives_films_without_and_stands_back_for_one_with(tmp_path: Path, draw):
+    tested = "patient64741/study1/view1_frontal.jpg"
+    folder = draw(tmp_path / "small", *(f"train/{film}" for film in FILMS), f"test/{tested}")
+    (folder / "train.csv").write_text(train("CheXpert-v1.0-small"))
+    (folder / "test.csv").write_text(f"Path\ntest/{tested}\n")
+    listing = CheXpertSource(folder).read(str)
+    findings = {record.image_id: record.findings for record in listing.records}
+    assert len(findings) == 4
+    assert findings[tested] == {}
+    assert findings[FILMS[0]]["No Finding"] == 1
+    assert listing.notes == ["labels read from train.csv", "no labels in test.csv: its films have none"]
+    (folder / "labels").mkdir()
+    (folder / "labels" / "groundtruth.csv").write_text(GROUND_TRUTH)
+    records = {record.image_id: record for record in CheXpertSource(folder).read(str).records}
+    assert records[tested].findings["Enlarged Cardiomediastinum"] == 1
+    (folder / "test.csv").write_text("Film\n")
+    (folder / "labels" / "groundtruth.csv").unlink()
+    with pytest.raises(ScarceError, match=r"Path or Study in test\.csv.*columns there: Film"):
+        CheXpertSource(folder).read(str)
 
 
 def test_two_rows_for_a_film_and_no_table_at_all_are_refused(tmp_path: Path, draw):

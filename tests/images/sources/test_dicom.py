@@ -20,7 +20,7 @@ from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.decode import quantise, resize
 from scarce_cxr.images.prepare import prepare
 from scarce_cxr.images.sources import DicomSource, Listing, recognise
-from scarce_cxr.images.sources.dicom import view_in_words
+from scarce_cxr.images.sources.dicom import view_in_words, view_of_study
 from scarce_cxr.images.store import Store
 
 DOWN, ACROSS = np.mgrid[:32, :40]
@@ -73,6 +73,17 @@ VIEWS = {
     # The first that is sure of it decides.
     "PA 6": {"ViewPosition": "PA", "SeriesDescription": "lateral", "PatientOrientation": ["P", "F"]},
     "UNKNOWN 5": {},
+    "LATERAL 5": {"SeriesDescription": "Thorax seitl."},
+    "PA 7": {"SeriesDescription": "CHEST P/A"},
+    "LATERAL 6": {"AcquisitionDeviceProcessingDescription": "CHEST,LAT"},
+    "LATERAL 7": {"StudyDescription": "CHEST LATERAL"},
+    "OBLIQUE 2": {"StudyDescription": "Chest obliques"},
+    "UNKNOWN 6": {"StudyDescription": "CHEST PA AND LATERAL"},
+    "UNKNOWN 7": {"StudyDescription": "Chest PA, 2 views"},
+    # What the film says of itself stands before what is said of all films of its study.
+    "LATERAL 8": {"PatientOrientation": ["P", "F"], "StudyDescription": "CHEST PA"},
+    "FRONTAL 3": {"PatientOrientation": ["L", "F"], "StudyDescription": "CHEST LATERAL"},
+    "AP 5": {"PatientOrientation": ["L", "F"], "StudyDescription": "CHEST AP PORTABLE"},
 }
 
 
@@ -84,8 +95,8 @@ def test_the_view_is_found_wherever_it_stands(write_dicom, tmp_path: Path):
     table = {"FRONTAL": "UNKNOWN", "OBLIQUE": "UNKNOWN"}
     assert views == {name: table.get(name.split()[0], name.split()[0]) for name in VIEWS}
     notes = "; ".join(listing.notes)
-    assert "5 films of unknown view" in notes
-    assert "2 films known to be frontal" in notes
+    assert "7 films of unknown view" in notes
+    assert "3 films known to be frontal" in notes
     frontal = read(tmp_path)
     left_out = {name for name in VIEWS if name.split()[0] in ("LATERAL", "OBLIQUE")}
     assert {record.name for record in frontal.records} == set(VIEWS) - left_out
@@ -120,6 +131,14 @@ def test_the_codes_of_views_are_the_standards():
 def test_words_for_views_in_other_tongues_and_spellings():
     for text, view in {
         "Thorax seitlich": "LATERAL",
+        "Thorax seitl. li. anl.": "LATERAL",
+        "CHEST P/A": "PA",
+        "Chest P-A erect": "PA",
+        "Thorax_A/P": "AP",
+        "A / P": "AP",
+        "AP/PA": "UNKNOWN",
+        "P/A + LAT": "UNKNOWN",
+        "W033A P": "UNKNOWN",
         "Thorax face, profil": "LATERAL",
         "postero-anterior": "PA",
         "anteroposterior": "AP",
@@ -130,6 +149,23 @@ def test_words_for_views_in_other_tongues_and_spellings():
         "": "UNKNOWN",
     }.items():
         assert view_in_words(text) == view, text
+
+
+def test_a_study_of_several_views_tells_none():
+    for text, view in {
+        "XR CHEST PA PORTABLE": "PA",
+        "Thorax seitlich": "LATERAL",
+        "CHEST PA/LAT": "UNKNOWN",
+        "CHEST PA 2V": "UNKNOWN",
+        "CHEST 2-VIEW PA": "UNKNOWN",
+        "chest AP, two views": "UNKNOWN",
+        "CHEST PA VIEWS": "UNKNOWN",
+        "Thorax p.a. in 2 Ebenen": "UNKNOWN",
+        "Torax PA y L": "UNKNOWN",
+        "Thorax face et profil": "UNKNOWN",
+        "": "UNKNOWN",
+    }.items():
+        assert view_of_study(text) == view, text
 
 
 def test_only_radiographs_are_listed_and_everything_else_with_its_reason(write_dicom, tmp_path: Path):
@@ -194,7 +230,7 @@ def test_a_folder_without_films_says_what_is_in_it(write_dicom, tmp_path: Path):
 
 def test_a_folder_of_dicom_files_is_recognised():
     assert recognise(["a/IM1.dcm", "notes.txt"]) == "dicom"
-    assert recognise(["a/IM1.dcm", "b.png"]) is None
+    assert recognise(["a/IM1.dcm", "b.png", "c.png"]) is None
 
 
 def test_real_files_become_the_films_that_they_are(real_dicom: Path, tmp_path: Path):

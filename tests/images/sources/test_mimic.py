@@ -71,6 +71,27 @@ def test_the_miniature_becomes_the_expected_table(miniature: Path, store_of, row
     }
 
 
+def test_obliques_are_left_out_and_counted_unless_asked_for(tmp_path: Path, draw):
+    views = {
+        "a": ("LAO", ""),
+        "b": ("", "left anterior oblique"),
+        "c": ("RPO", "right posterior oblique"),
+        "d": ("AP AXIAL", ""),
+        "e": ("PA RLD", ""),
+    }
+    folder = draw(tmp_path / "mimic", *(f"files/{name}.jpg" for name in views))
+    rows = "".join(f"{name},1,2,{','.join(view)}\n" for name, view in views.items())
+    (folder / "mimic-cxr-2.0.0-metadata.csv").write_text(
+        f"dicom_id,subject_id,study_id,ViewPosition,ViewCodeSequence_CodeMeaning\n{rows}"
+    )
+    (folder / "mimic-cxr-2.0.0-chexpert.csv").write_text(CHEXPERT)
+    listing = MimicSource(folder).read(str)
+    assert [(record.image_id, record.view) for record in listing.records] == [("d", "UNKNOWN"), ("e", "UNKNOWN")]
+    assert listing.skipped == [(f"files/{name}.jpg", "not a frontal view: oblique") for name in "abc"]
+    every = MimicSource(folder, views="all").read(str)
+    assert {record.image_id: record.view for record in every.records} == dict.fromkeys(views, "UNKNOWN")
+
+
 def test_the_other_labels_are_a_setting(miniature: Path, store_of, rows_of):
     rows = rows_of(store_of(MimicSource(miniature, labels="negbio")))
     # Laterals are left out unless asked for.

@@ -83,11 +83,23 @@ def test_a_mask_that_is_none_costs_its_box_alone(miniature: Path):
 
 
 def test_kaggles_second_stage_reads_alike(tmp_path: Path, draw_dicom):
+    draw_dicom(tmp_path / path_of(WELL, "dicom-images-train"))
     draw_dicom(tmp_path / "stage_2_images" / "ID_01.dcm")
-    (tmp_path / "stage_2_train.csv").write_text("ImageId,EncodedPixels\nID_01,-1\nID_02,0 3\n")
+    (tmp_path / "stage_2_train.csv").write_text(f"ImageId,EncodedPixels\n{WELL},-1\n{SICK},0 3\n")
     listing = SiimSource(tmp_path).read(str)
-    assert [(record.image_id, record.findings) for record in listing.records] == [("ID_01", {"Pneumothorax": 0})]
+    assert [(record.image_id, record.split, record.findings) for record in listing.records] == [
+        (WELL, "train", {"Pneumothorax": 0}),
+        ("ID_01", "test", {}),
+    ]
     assert "1 rows of stage_2_train.csv have no film here" in listing.notes
+    assert "1 films for testing without labels" in listing.notes
+
+
+def test_kaggles_films_for_testing_can_be_had_alone(tmp_path: Path, draw_dicom):
+    draw_dicom(tmp_path / "stage_2_images" / "ID_01.dcm")
+    (tmp_path / "stage_2_train.csv").write_text("ImageId,EncodedPixels\nID_02,-1\n")
+    listing = SiimSource(tmp_path).read(str)
+    assert [(record.image_id, record.split, record.findings) for record in listing.records] == [("ID_01", "test", {})]
 
 
 def test_a_folder_without_the_table_is_refused(tmp_path: Path, draw):

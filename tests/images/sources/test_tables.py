@@ -1,12 +1,15 @@
 """Tables are read as pandas reads them, with their columns found in spite of quirks, and cells mean what they say."""
 
 import gzip
+import zipfile
+import zlib
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from scarce_cxr.errors import ScarceError
+from scarce_cxr.images.sources.records import list_files
 from scarce_cxr.images.sources.tables import CsvTable, find_tables, label, number, require_table, sex, years
 
 
@@ -38,6 +41,33 @@ def test_a_table_that_is_none_or_lacks_a_column_is_refused(tmp_path: Path):
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"a,b\n" * 1000)[:20])
     with pytest.raises(ScarceError, match="a CSV table in"):
         list(CsvTable(tmp_path / "cut.csv.gz", "t"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "letters"])
+def test_a_damaged_packed_table_is_to_be_downloaded_again(tmp_path: Path, damage: str):
+    text = "".join(f"{number * 7919 % 100003},{number * 104729 % 1000003}\n" for number in range(2000)).encode()
+    packed = bytearray(gzip.compress(text))
+    if damage == "flipped":
+        # A kind of block that does not exist, for which zlib has an error of its own.
+        packed[10] |= 0b110
+        with pytest.raises(zlib.error):
+            gzip.decompress(packed)
+    content = {"cut": packed[:-100], "flipped": packed, "letters": gzip.compress(b"\xff\n")}[damage]
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(content)
+    with pytest.raises(ScarceError, match=r"a CSV table in .*table\.csv\.gz.*download it again"):
+        list(CsvTable(path, "t"))
+
+
+def test_a_table_that_is_damaged_in_its_archive_is_to_be_downloaded_again(tmp_path: Path):
+    content = b"a,b\n" + b"1,2\n" * 50
+    with zipfile.ZipFile(tmp_path / "films.zip", "w") as archive:
+        archive.writestr("table.csv", content)
+    whole = (tmp_path / "films.zip").read_bytes()
+    (tmp_path / "films.zip").write_bytes(whole.replace(b"1,2\n", b"1,3\n", 1))
+    member = list_files(tmp_path)["films.zip/table.csv"]
+    with pytest.raises(ScarceError, match=r"damaged in its archive.*download it again"):
+        CsvTable(member, "table.csv")
 
 
 def test_the_table_nearest_the_top_comes_first_and_a_missing_one_is_explained(tmp_path: Path):

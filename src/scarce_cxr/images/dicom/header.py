@@ -6,14 +6,14 @@ from typing import BinaryIO
 from scarce_cxr.images.dicom.elements import code, first_item, guarded, integer, number, read_elements, text, texts
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription")
 _KEYWORDS = (
     "SOPClassUID",
     "Modality",
     "PresentationIntentType",
     "StudyDate",
     "StudyInstanceUID",
-    "SeriesDescription",
-    "ProtocolName",
+    "StudyDescription",
     "PatientID",
     "PatientBirthDate",
     "PatientSex",
@@ -27,6 +27,7 @@ _KEYWORDS = (
     "Rows",
     "Columns",
     "NumberOfFrames",
+    *_DESCRIPTIONS,
     *_SPACINGS,
 )
 
@@ -38,7 +39,8 @@ class Header:
     Attributes:
         sop_class, modality, view_position, patient_position, orientation, body_part: codes, in capitals.
         view_code, view_meaning: the first item of the ViewCodeSequence.
-        descriptions: of the series and of the protocol.
+        descriptions: of the series, of the protocol, and of how the device processed the film.
+        study_description: of all films of the study.
         patient, study: identifiers.
         age, sex, birth_date, study_date: as written.
         pixel_spacing_mm: between rows; at the patient where it was calibrated, else at the detector or scanner.
@@ -56,6 +58,7 @@ class Header:
     view_code: str
     view_meaning: str
     descriptions: tuple[str, ...]
+    study_description: str
     body_part: str
     patient: str
     study: str
@@ -92,7 +95,8 @@ def read_header(file: BinaryIO) -> Header:
             orientation=tuple(part.upper() for part in texts(elements, "PatientOrientation")),
             view_code=text(view, "CodeValue"),
             view_meaning=text(view, "CodeMeaning"),
-            descriptions=(text(elements, "SeriesDescription"), text(elements, "ProtocolName")),
+            descriptions=tuple(text(elements, keyword) for keyword in _DESCRIPTIONS),
+            study_description=text(elements, "StudyDescription"),
             body_part=code(elements, "BodyPartExamined"),
             patient=text(elements, "PatientID"),
             study=text(elements, "StudyInstanceUID"),

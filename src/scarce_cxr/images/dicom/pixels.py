@@ -6,17 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
+    JPEG2000,
     UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
     JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLSNearLossless,
     JPEGLSTransferSyntaxes,
     RLELossless,
 )
@@ -38,6 +42,13 @@ LAYOUT = (
     "PixelRepresentation",
 )
 
+_J2K = b"\xff\x4f\xff\x51"
+_JP2 = b"\0\0\0\x0cjP  "
+# Of those that a JPEG's start of frame stands for, the more general.
+_FRAMES = {0xC0: JPEGBaseline8Bit, 0xC1: JPEGExtended12Bit, 0xC3: JPEGLossless, 0xF7: JPEGLSNearLossless}
+_FILLING = re.compile(rb"\xff+")
+# Profiles of colour and thumbnails are smaller.
+_MOST_BEFORE_FRAME = 2**20
 _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 # pydicom's plugins, in the order of preference: GDCM comes last, as it may crash on damaged pixels.
 _PLUGINS = ("pyjpegls", "pylibjpeg", "pydicom", "pillow", "gdcm")
@@ -99,7 +110,8 @@ def layout_of(header: Dataset, max_pixels: int) -> Layout:
     if rows * columns > max_pixels or rows * columns * colours * allocated > 32 * max_pixels:
         raise Skipped(f"too large: {columns} x {rows} pixels")
     if "PixelData" not in header:
-        raise Skipped("truncated (no pixels)")
+        # Pixels of as many bits are floating-point ones, in an element of their own (PS3.3 C.7.6.24, C.7.6.25).
+        raise Skipped("floating-point pixels, or none" if allocated in (32, 64) else "truncated (no pixels)")
     if frames > 1:
         raise Skipped(f"several frames: {frames}")
     if photometric == "PALETTE COLOR":
@@ -132,14 +144,13 @@ def decode_pixels(header: Dataset, layout: Layout) -> np.ndarray:
     Raises:
         Skipped: truncated, damaged, or compressed in a way that no installed package reads.
     """
-    syntax = transfer_syntax(header)
     element = header.get_item("PixelData", keep_deferred=True)
     if not isinstance(element, RawDataElement):
         raise Skipped("damaged (a sequence in place of pixels)")
+    syntax = transfer_syntax(header)
     content = element.value or b""
-    compressed = element.length == 0xFFFFFFFF
     if syntax in _NATIVE:
-        if compressed:
+        if _is_compressed(element):
             raise Skipped("damaged (compressed, although the transfer syntax says otherwise)")
         plugin, options = "", {"pixel_vr": element.VR or "OW"}
     else:
@@ -179,10 +190,17 @@ def decode_pixels(header: Dataset, layout: Layout) -> np.ndarray:
 
 
 def transfer_syntax(header: Dataset) -> UID:
-    """The transfer syntax; where it is not given, the plain one by which the header was read."""
+    """The transfer syntax; where it is not given, what compressed pixels begin with, or how the header was read.
+
+    Raises:
+        Skipped: it is not given, and the pixels are compressed in a way that does not show.
+    """
     given = text(getattr(header, "file_meta", None), "TransferSyntaxUID")
     if given:
         return UID(given)
+    element = header.get_item("PixelData", keep_deferred=True)
+    if _is_compressed(element):
+        return _syntax_of_stream(element.value or b"")
     implicit, little = header.original_encoding
     return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
@@ -190,6 +208,23 @@ def transfer_syntax(header: Dataset) -> UID:
 def is_as_deep_as_it_says(header: Dataset) -> bool:
     """Whether the compressed pixels state their own depth, so that no stray bits stand around the values."""
     return transfer_syntax(header) in (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes)
+
+
+def _is_compressed(element: RawDataElement | DataElement | None) -> bool:
+    return isinstance(element, RawDataElement) and element.length == 0xFFFFFFFF
+
+
+def _syntax_of_stream(content: bytes) -> UID:
+    """The transfer syntax, or the more general of two, whose pictures begin as the first fragment does."""
+    offsets = int.from_bytes(content[4:8], "little")
+    frame = content[16 + offsets : 16 + offsets + _MOST_BEFORE_FRAME]
+    if frame.startswith((_J2K, _JP2)):
+        return JPEG2000
+    place = _start_of_frame(frame)
+    syntax = None if place is None else _FRAMES.get(frame[place + 1])
+    if syntax is None:
+        raise Skipped("compressed, but the transfer syntax is missing")
+    return syntax
 
 
 def _named(syntax: UID) -> str:
@@ -206,7 +241,7 @@ def _frame(content: bytes, syntax: UID) -> bytes:
         raise Skipped(f"damaged pixels: {_named(syntax)}") from None
     if syntax in JPEG2000TransferSyntaxes:
         # Some wrap it in a file of its own (JP2), which the standard forbids, and which may lead pydicom in circles.
-        return frame[max(frame[:4096].find(b"\xff\x4f\xff\x51"), 0) :]
+        return frame[max(frame[:4096].find(_J2K), 0) :]
     return frame
 
 
@@ -254,18 +289,28 @@ def _refuse_other_size(frame: bytes, syntax: UID, layout: Layout) -> None:
 
 def _stream_size(frame: bytes) -> tuple[tuple[int, int, int] | None, int]:
     """Height, width and colours, and the bits of each, as a JPEG of any kind has them; null where it has none."""
-    if frame.startswith(b"\xff\x4f\xff\x51") and len(frame) > 42:
+    if frame.startswith(_J2K) and len(frame) > 42:
         right, bottom, left, top = (int.from_bytes(frame[place : place + 4], "big") for place in (8, 12, 16, 20))
         return (bottom - top, right - left, int.from_bytes(frame[40:42], "big")), (frame[42] & 0x7F) + 1
+    place = _start_of_frame(frame)
+    if place is None:
+        return None, 0
+    height, width = (int.from_bytes(frame[place + at : place + at + 2], "big") for at in (5, 7))
+    return (height, width, frame[place + 9]), frame[place + 4]
+
+
+def _start_of_frame(frame: bytes) -> int | None:
+    """Where the marker stands, of a JPEG of any kind, that its height and width follow; null where there is none."""
     place = 2 if frame.startswith(b"\xff\xd8") else len(frame)
-    while place + 10 <= len(frame) and frame[place] == 0xFF:
-        marker = frame[place + 1]
+    while place + 10 <= min(len(frame), _MOST_BEFORE_FRAME) and frame[place] == 0xFF:
+        # Any number of FF may stand before a marker.
+        place = _FILLING.match(frame, place).end() - 1
+        marker = int.from_bytes(frame[place + 1 : place + 2])
         # A start of frame: C0 to CF but for three others, and F7 of JPEG-LS.
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            height, width = (int.from_bytes(frame[place + at : place + at + 2], "big") for at in (5, 7))
-            return (height, width, frame[place + 9]), frame[place + 4]
-        place += 1 if marker == 0xFF else 2 + int.from_bytes(frame[place + 2 : place + 4], "big")
-    return None, 0
+            return place if place + 10 <= len(frame) else None
+        place += 2 + int.from_bytes(frame[place + 2 : place + 4], "big")
+    return None
 
 
 def _fits_run_lengths(frame: bytes, layout: Layout) -> bool:

@@ -1,7 +1,7 @@
 """CheXpert, small or full (Irvin et al., "CheXpert", AAAI 2019), with its test set if it is there."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -38,14 +38,16 @@ FINDINGS = (
 
 # The paths in the tables begin "CheXpert-v1.0-small/train/" or "CheXpert-v1.0/train/", whereas the full release's films
 # lie in folders such as "CheXpert-v1.0 batch 2 (train 1)": only the end is common to both.
-_FILM = re.compile(r"(patient\d+)/(study\d+)/view\d+_(frontal|lateral)\.\w+$", re.IGNORECASE)
+_FILM_OR_STUDY = re.compile(r"patient\d+/study\d+(/view\d+_(frontal|lateral)\.\w+)?$", re.IGNORECASE)
 _TABLES = (("train", r"train\.csv"), ("valid", r"valid\.csv"), ("test", r"(test|test_labels|groundtruth)\.csv"))
 
 
 class CheXpertSource:
-    """The folder of a CheXpert download: `train.csv`, `valid.csv`, perhaps `test_labels.csv`, and the films.
+    """The folder of a CheXpert download: `train.csv`, `valid.csv`, perhaps a table of the test set, and the films.
 
     Labels are as the owner has them: 1, 0, -1 (uncertain), or nothing where the report does not mention a finding.
+    Those of `groundtruth.csv` belong to a study and stand for each of its films. Films that a table without labels
+    names have none.
 
     Args:
         folder: holds all of it.
@@ -71,29 +73,39 @@ class CheXpertSource:
             ScarceError: folder, tables or a column is missing, a film has two rows, or no film has one.
         """
         files = list_files(self.folder)
+        films = list_films(files)
         entries, tables = self._read_entries(files)
-        joined = join(files, list_films(files), entries, _identify, ", ".join(tables), self.folder)
+        entries = _spread(entries, films)
+        joined = join(files, films, entries, _identify, ", ".join(tables), self.folder)
         records = [_record(name, path, image_id, *entry) for name, path, image_id, entry in joined.films]
-        notes = [f"labels read from {', '.join(tables)}", *note_missing(joined, "the tables")]
+        labelled = [name for name, table in tables.items() if _is_labelled(table)]
+        notes = [
+            f"labels read from {', '.join(labelled) or 'no table'}",
+            *(f"no labels in {name}: its films have none" for name in tables if name not in labelled),
+            *note_missing(joined, "the tables"),
+        ]
         kept = sort_records(leave_out_laterals(records, self.views, joined.skipped))
         return Listing(kept, list(FINDINGS), joined.skipped, notes)
 
-    def _read_entries(self, files: Files) -> tuple[dict[str, tuple[str, Row]], list[str]]:
+    def _read_entries(self, files: Files) -> tuple[dict[str, tuple[str, Row]], dict[str, CsvTable]]:
+        """Split and row by film or, where a table has a row for each, by study ("patient00001/study1"); the tables."""
         entries: dict[str, tuple[str, Row]] = {}
-        tables = []
+        tables = {}
         for split, pattern in _TABLES:
-            # The same table may lie there twice, e.g. unpacked beside its zip.
-            for table_name in find_tables(files, pattern)[:1]:
-                tables.append(table_name)
-                for row in CsvTable(files[table_name], table_name, ("Path", "Pleural Effusion")):
-                    image_id = _identify(row["Path"])
-                    if image_id in entries:
-                        raise ScarceError(
-                            "one row for each film",
-                            f"{image_id} again in row {row.number} of {table_name}",
-                            "remove one",
-                        )
-                    entries[image_id] = (split, row)
+            table = _choose_table(files, pattern)
+            if table is None:
+                continue
+            tables[table.name] = table
+            key = _key_of(table)
+            for row in table:
+                named = _identify(row[key])
+                if named in entries:
+                    raise ScarceError(
+                        "one row for each film or study",
+                        f"{named} again in row {row.number} of {table.name}",
+                        "remove one",
+                    )
+                entries[named] = (split, row)
         if not tables:
             raise ScarceError(
                 f"train.csv, valid.csv or test_labels.csv in {self.folder}", "none of them", "check the folder"
@@ -101,9 +113,42 @@ class CheXpertSource:
         return entries, tables
 
 
+def _choose_table(files: Files, pattern: str) -> CsvTable | None:
+    """The table of a split: the first that has labels, as one may lie there twice, e.g. unpacked beside its zip."""
+    found = find_tables(files, pattern)
+    tables = (CsvTable(files[name], name) for name in found)
+    labelled = next(filter(_is_labelled, tables), None)
+    return labelled or (CsvTable(files[found[0]], found[0]) if found else None)
+
+
+def _is_labelled(table: CsvTable) -> bool:
+    return "Pleural Effusion" in table
+
+
+def _key_of(table: CsvTable) -> str:
+    """The column that names films or, in the test set's published labels, studies."""
+    for column in ("Path", "Study"):
+        if column in table:
+            return column
+    raise ScarceError(
+        f"a column Path or Study in {table.name}", f"columns there: {', '.join(table.header)}", "check the file"
+    )
+
+
 def _identify(name: str) -> str:
-    match = _FILM.search(name)
+    match = _FILM_OR_STUDY.search(name)
     return match[0] if match else name
+
+
+def _spread(entries: Mapping[str, tuple[str, Row]], films: Iterable[str]) -> dict[str, tuple[str, Row]]:
+    """Gives each film that has no row of its own that of its study; what is left of studies are those without films."""
+    spread, seen = dict(entries), set()
+    for film in map(_identify, films):
+        study = film.rpartition("/")[0]
+        if film not in entries and study in entries:
+            spread[film] = entries[study]
+            seen.add(study)
+    return {named: entry for named, entry in spread.items() if named not in seen}
 
 
 def _record(name: str, path: Any, image_id: str, split: str, row: Row) -> Record:
@@ -125,7 +170,7 @@ def _record(name: str, path: Any, image_id: str, split: str, row: Row) -> Record
 
 
 def _view(image_id: str, row: Row) -> str:
-    """PA or AP of a frontal film where the table tells; the test set's does not."""
+    """PA or AP of a frontal film where the table tells; the test set's do not."""
     if "lateral" in image_id.lower():
         return "LATERAL"
     projection = row["AP/PA"].upper()

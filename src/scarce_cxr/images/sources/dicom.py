@@ -50,11 +50,13 @@ _VIEW_WORDS = {
     "PA": {"pa"},
     "AP": {"ap"},
     "FRONTAL": {"frontal"},
-    "LATERAL": {"lateral", "lat", "ll", "rl", "laterale", "seitlich", "profil", "perfil"},
-    "OBLIQUE": {"oblique", "obl", "lao", "rao", "lpo", "rpo", "llo", "rlo"},
+    "LATERAL": {"lateral", "laterals", "lat", "ll", "rl", "laterale", "seitlich", "seitl", "profil", "perfil"},
+    "OBLIQUE": {"oblique", "obliques", "obl", "lao", "rao", "lpo", "rpo", "llo", "rlo"},
 }
 # On the side lies the patient, not the view: such films are frontal.
 _LYING = {"lld", "rld", "decub", "decubitus"}
+# "2 views", "Thorax in 2 Ebenen", "face et profil", "PA/L": each film of such a study may be any of them.
+_SEVERAL_VIEWS = re.compile(r"views|vws|ebenen|\b(?:[2-9]|two|zwei|deux|dos|due)(?:\b|v)|\b(?:face|frente|l)\b")
 
 
 class DicomSource:
@@ -132,8 +134,8 @@ def view_of(header: "Header") -> str:
     """The view of a film: PA, AP, FRONTAL (one of the two), LATERAL, OBLIQUE, or UNKNOWN.
 
     Looked for in the ViewPosition, the ViewCodeSequence, the PatientPosition (where some converters write it), the
-    descriptions of series and protocol, and the PatientOrientation; the first that says something decides, but PA or
-    AP are believed over a mere FRONTAL before them.
+    descriptions of series, protocol and processing, the PatientOrientation, and last in the description of the whole
+    study; the first that says something decides, but PA or AP are believed over a mere FRONTAL before them.
     """
     seen = [
         view_in_words(header.view_position),
@@ -141,6 +143,7 @@ def view_of(header: "Header") -> str:
         view_in_words(header.patient_position),
         *map(view_in_words, header.descriptions),
         _view_of_orientation(header.orientation),
+        view_of_study(header.study_description),
     ]
     told = [view for view in seen if view != "UNKNOWN"]
     if not told:
@@ -150,7 +153,7 @@ def view_of(header: "Header") -> str:
 
 def view_in_words(text: str) -> str:
     """The view that a text names, as `view_of` has it; UNKNOWN where it names several ("PA and lateral") or none."""
-    plain = re.sub(r"\b([ap])\.? ?([ap])\b\.?", r"\1\2", text.lower())
+    plain = re.sub(r"(?<![a-z0-9])([ap]) ?[./-]? ?([ap])(?![a-z0-9])", r"\1\2", text.lower())
     plain = re.sub(r"postero[- ]?anterior", "pa", re.sub(r"antero[- ]?posterior", "ap", plain))
     words = set(re.findall(r"[a-z]+", plain))
     views = {view for view, names in _VIEW_WORDS.items() if words & names}
@@ -159,6 +162,11 @@ def view_in_words(text: str) -> str:
     if views & {"PA", "AP"}:
         views -= {"FRONTAL"}
     return views.pop() if len(views) == 1 else "UNKNOWN"
+
+
+def view_of_study(description: str) -> str:
+    """The view of all films of a study; UNKNOWN where it has films of several."""
+    return "UNKNOWN" if _SEVERAL_VIEWS.search(description.lower()) else view_in_words(description)
 
 
 def _view_of_orientation(orientation: tuple[str, ...]) -> str:

@@ -1,6 +1,5 @@
 """A user's own folder of pictures, with or without a table of labels."""
 
-import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -8,8 +7,10 @@ from typing import Any
 
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.archives import Member
+from scarce_cxr.images.sources.kinds import PICTURES, READ_AS_DICOM, looks_like_dicom
 from scarce_cxr.images.sources.records import Listing, Record, list_files, list_films, sort_records
 from scarce_cxr.images.store import COLUMNS
+from scarce_cxr.images.user_tables import read_table
 
 _LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
 
@@ -19,7 +20,7 @@ class FolderSource:
 
     Args:
         folder: holds the pictures.
-        csv: a table with one row a picture.
+        csv: a table (comma, semicolon or tab) with one row a picture.
         path_column: its column with paths below `folder`, or file names; by default the first column.
         patient_column: its column with the patient.
         patient_pattern: instead of a column: a regular expression with one group that finds the patient in the path
@@ -64,12 +65,15 @@ class FolderSource:
                 no row fits any, the pattern fits no path, or a label is not 1, 0, -1 or nothing.
         """
         files = list_files(self.folder)
-        films = list_films(files)
+        films = list_films(files, PICTURES)
+        dicom = [name for name, path in files.items() if looks_like_dicom(name, path)]
         if not films:
             raise ScarceError(
-                f"pictures ({', '.join(('.png', '.jpg', '.tif', '.bmp'))})", f"none in {self.folder}", "check it"
+                "pictures (PNG, JPEG, TIFF, BMP and alike)",
+                f"none in {self.folder}" + (f", but {len(dicom):,} DICOM files" if dicom else ""),
+                "take --kind dicom" if dicom else "check it; --kind dicom reads DICOM files",
             )
-        rows = {} if self.csv is None else self._join(films)
+        rows, missing = ({}, 0) if self.csv is None else self._join(films)
         records = []
         for name, path in films.items():
             number, row = rows.get(name, (0, {}))
@@ -85,6 +89,8 @@ class FolderSource:
         notes = []
         if self.csv is not None and len(rows) < len(films):
             notes.append(f"{len(films) - len(rows):,} films have no row in {self.csv.name}: their labels stay empty")
+        if missing:
+            notes.append(f"{missing:,} rows of {self.csv.name} have no film here")
         lonely = sum(record.patient is None for record in records)
         if self.pattern is not None and lonely == len(records):
             raise ScarceError(
@@ -94,7 +100,8 @@ class FolderSource:
             )
         if lonely:
             notes.append(f"{lonely:,} films without a patient: each counts as a patient of its own")
-        return Listing(sort_records(records), list(self.label_columns), files.refused, notes)
+        skipped = [*files.refused, *((name, READ_AS_DICOM) for name in dicom)]
+        return Listing(sort_records(records), list(self.label_columns), skipped, notes)
 
     def _patient(self, name: str, row: Mapping[str, str]) -> str | None:
         if self.pattern is not None:
@@ -117,14 +124,15 @@ class FolderSource:
             labels[column] = _LABELS[text]
         return labels
 
-    def _join(self, films: Mapping[str, Path | Member]) -> dict[str, tuple[int, dict[str, str]]]:
-        """The csv's rows with their line numbers, by the film that each describes."""
+    def _join(self, films: Mapping[str, Path | Member]) -> tuple[dict[str, tuple[int, dict[str, str]]], int]:
+        """The csv's rows with their line numbers, by the film that each describes; and how many describe none."""
         header, rows = self._read_csv()
         column = self.path_column or header[0]
         by_file_name: dict[str, list[str]] = {}
         for name in films:
             by_file_name.setdefault(PurePosixPath(name).name, []).append(name)
         joined: dict[str, tuple[int, dict[str, str]]] = {}
+        missing = 0
         for number, row in rows:
             text = PurePosixPath(row[column].strip().replace("\\", "/")).as_posix()
             candidates = [text] if text in films else by_file_name.get(text, [])
@@ -134,6 +142,7 @@ class FolderSource:
                     f"{text!r}, which is {' and '.join(candidates[:3])}",
                     f"write the path below {self.folder} into the column {column!r}",
                 )
+            missing += not candidates
             for name in candidates:
                 if name in joined:
                     raise ScarceError(
@@ -141,33 +150,26 @@ class FolderSource:
                     )
                 joined[name] = (number, row)
         if not joined:
-            examples = f"e.g. {rows[0][1][column]!r} for {next(iter(films))!r}" if rows else "no rows"
             raise ScarceError(
                 f"pictures' paths or file names in the column {column!r} of {self.csv}",
-                examples,
+                f"e.g. {rows[0][1][column]!r} for {next(iter(films))!r}",
                 f"set path_column; columns there: {', '.join(header)}",
             )
-        return joined
+        return joined, missing
 
     def _read_csv(self) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-        try:
-            with self.csv.open(encoding="utf-8-sig", newline="") as file:
-                reader = csv.DictReader(file, restval="")
-                header = list(reader.fieldnames or [])
-                rows = [(reader.line_num, row) for row in reader]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise ScarceError(
-                f"a CSV table in {self.csv}", str(error), "check the path; save as CSV in UTF-8"
-            ) from None
+        table = read_table(self.csv)
+        header = list(table)
         wanted = [*filter(None, (self.path_column, self.patient_column)), *self.label_columns]
         missing = [column for column in wanted if column not in header]
-        if missing or not header:
+        if missing:
             raise ScarceError(
                 f"the columns {', '.join(missing)} in {self.csv}",
                 f"columns there: {', '.join(header)}",
                 "check the names",
             )
-        return header, rows
+        # The first row is the header.
+        return header, list(enumerate(table.to_dict("records"), 2))
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

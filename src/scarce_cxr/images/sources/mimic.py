@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from scarce_cxr.images.sources.chexpert import FINDINGS
+from scarce_cxr.images.sources.dicom import view_in_words
 from scarce_cxr.images.sources.joining import join, note_missing
 from scarce_cxr.images.sources.lists import choose
 from scarce_cxr.images.sources.records import (
@@ -18,7 +19,7 @@ from scarce_cxr.images.sources.records import (
 )
 from scarce_cxr.images.sources.tables import CsvTable, Row, find_tables, label, require_table
 
-# Decubitus ("PA LLD"), oblique and axial films are none of the four.
+# Decubitus ("PA LLD") and axial films are none of these; what is oblique, its words tell.
 _VIEWS = {
     "PA": "PA",
     "AP": "AP",
@@ -41,7 +42,7 @@ class MimicSource:
     Args:
         folder: holds all of it.
         labels: whose: "chexpert" or "negbio", two programs that read the reports.
-        views: "frontal" leaves out laterals; films of unknown view stay in either case.
+        views: "frontal" leaves out laterals and obliques; films of unknown view stay in either case.
 
     Raises:
         ScarceError: a setting is none of its words.
@@ -77,19 +78,23 @@ class MimicSource:
         joined = join(
             files, list_films(files), entries, lambda name: PurePosixPath(name).stem, metadata_name, self.folder
         )
-        records = [
-            Record(
-                path=path,
-                name=name,
-                image_id=image_id,
-                patient=patient or None,
-                study=study or None,
-                view=view,
-                split=splits.get(image_id),
-                findings=labels.get(study, {}),
+        records = []
+        for name, path, image_id, (patient, study, view) in joined.films:
+            if view == "OBLIQUE" and self.views == "frontal":
+                joined.skipped.append((name, "not a frontal view: oblique"))
+                continue
+            records.append(
+                Record(
+                    path=path,
+                    name=name,
+                    image_id=image_id,
+                    patient=patient or None,
+                    study=study or None,
+                    view="UNKNOWN" if view == "OBLIQUE" else view,
+                    split=splits.get(image_id),
+                    findings=labels.get(study, {}),
+                )
             )
-            for name, path, image_id, (patient, study, view) in joined.films
-        ]
         unlabelled = sum(study not in labels for *_, (_, study, _) in joined.films)
         notes = [f"labels of {self.labels}", *note_missing(joined, metadata_name)]
         if unlabelled:
@@ -119,5 +124,6 @@ def _labels(row: Row) -> dict[str, int]:
 
 
 def _view(row: Row) -> str:
+    """PA, AP, LATERAL, OBLIQUE or UNKNOWN."""
     written = row["ViewPosition"] or row["ViewCodeSequence_CodeMeaning"]
-    return _VIEWS.get(written.upper(), "UNKNOWN")
+    return _VIEWS.get(written.upper()) or ("OBLIQUE" if view_in_words(written) == "OBLIQUE" else "UNKNOWN")

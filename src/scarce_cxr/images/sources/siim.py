@@ -22,7 +22,7 @@ _TABLES = r"(train-rle|stage_2_train)\.csv"
 
 class SiimSource:
     """The folder of the challenge: `dicom-images-train`, perhaps `dicom-images-test`, and `train-rle.csv`; or Kaggle's
-    later `stage_2_train.csv` and its films.
+    later `stage_2_train.csv`, and `stage_2_images`, which are the films for testing.
 
     A film has a row for each of its masks, or one row with -1. Masks become the boxes around them. All films are of
     ChestX-ray14, but no public table tells which: patients are unknown, and store.json says so.
@@ -58,7 +58,7 @@ class SiimSource:
         films = list_films(files, (*SUFFIXES, *headers.SUFFIXES))
         for name in films:
             # The challenge keeps the labels of its test films to itself.
-            if PurePosixPath(name).stem not in masks and any("test" in part for part in PurePosixPath(name).parts[:-1]):
+            if PurePosixPath(name).stem not in masks and any(map(_is_of_tests, PurePosixPath(name).parts[:-1])):
                 masks[PurePosixPath(name).stem] = None
         table = ", ".join(tables)
         joined = join(files, films, masks, lambda name: PurePosixPath(name).stem, table, self.folder)
@@ -90,6 +90,10 @@ class SiimSource:
         if unlabelled:
             notes.append(f"{unlabelled:,} films for testing without labels")
         return Listing(sort_records(records), [FINDING], joined.skipped, notes)
+
+
+def _is_of_tests(folder: str) -> bool:
+    return "test" in folder or folder == "stage_2_images"
 
 
 def box_of_runs(runs: np.ndarray, side: int = _SIDE) -> tuple[int, int, int, int]:

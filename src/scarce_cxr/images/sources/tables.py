@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -47,7 +48,7 @@ class CsvTable:
         required: columns without which it is of no use.
 
     Raises:
-        ScarceError: it is no CSV in UTF-8, or lacks a required column.
+        ScarceError: it is no CSV in UTF-8, is damaged, or lacks a required column.
     """
 
     def __init__(self, path: Path | Member, name: str, required: Iterable[str] = ()) -> None:
@@ -79,15 +80,19 @@ class CsvTable:
         return next((column for column in self.header if column.startswith(start)), start)
 
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
+        packed = self.path.name.lower().endswith(".gz")
         try:
             with self.path.open("rb") as file:
-                unpacked = gzip.GzipFile(fileobj=file) if self.path.name.lower().endswith(".gz") else file
+                unpacked = gzip.GzipFile(fileobj=file) if packed else file
                 reader = csv.reader(io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline=""))
                 for cells in reader:
                     if any(cells):
                         yield reader.line_num, cells
-        except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-            raise ScarceError(f"a CSV table in {self.path}", str(error), "save it as CSV in UTF-8") from None
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+            # Users save tables, but owners pack them: of a packed one even a strange letter tells of damage.
+            packed = packed or isinstance(self.path, Member)
+            mend = "download it again" if packed else "save it as CSV in UTF-8"
+            raise ScarceError(f"a CSV table in {self.path}", str(error), mend) from None
 
 
 @lru_cache(maxsize=4096)

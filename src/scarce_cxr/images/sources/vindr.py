@@ -30,6 +30,8 @@ Boxes = Literal["mean", "all"]
 
 NOTHING = "No finding"
 
+# Those of Kaggle's train.csv without which it tells no label.
+KAGGLE_COLUMNS = ("image_id", "rad_id", "class_name")
 _KEYS = ("image_id", "rad_id", "class_name", "class_id", "x_min", "y_min", "x_max", "y_max")
 # The two tables of the same release spell it differently.
 _SPELLINGS = {"Other disease": "Other diseases"}
@@ -100,7 +102,8 @@ class VinDrSource:
                 # The owners chose PA films alone.
                 view="PA",
                 split=entry.split,
-                age=told[name].age,
+                # Adults only: the zeros stand for an unknown age.
+                age=told[name].age or None,
                 sex=told[name].sex,
                 pixel_spacing_mm=told[name].pixel_spacing_mm,
                 findings=self._decide(entry, findings),
@@ -206,7 +209,7 @@ def _read_labels(files: Files, folder: Path) -> tuple[dict[str, _Entry], list[st
                 "give the folder of a VinDr-CXR download",
             )
         tables = [("train", found[0])]
-        for row in CsvTable(files[found[0]], found[0], ("image_id", "rad_id", "class_name")):
+        for row in CsvTable(files[found[0]], found[0], KAGGLE_COLUMNS):
             entries.setdefault(row["image_id"], _Entry("train")).seen[row["rad_id"]].add(row["class_name"])
         names = {finding for entry in entries.values() for seen in entry.seen.values() for finding in seen}
         findings = dict.fromkeys([*sorted(names - {NOTHING}), NOTHING])
