@@ -1,5 +1,6 @@
 """What commands return: tables, files and words. `cli.py` alone prints them."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ class Table:
     note: str = ""
 
     def records(self) -> list[dict[str, Any]]:
-        """The rows as dictionaries, for `--json`."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        """The rows as dictionaries, for `--json`, which knows no number that is not finite: None stands for one."""
+        return [dict(zip(self.columns, map(_none_if_not_finite, row), strict=True)) for row in self.rows]
 
 
 @dataclass
@@ -41,3 +42,7 @@ class Result:
     files: list[tuple[str, Path]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     exit_code: int = 0
+
+
+def _none_if_not_finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,9 +1,13 @@
 """Metrics survive kills, resumptions and new columns."""
 
+import fcntl
+import threading
+from pathlib import Path
+
 import pytest
 
 from scarce_cxr.errors import ScarceError
-from scarce_cxr.training.run_folder import Metrics, RunFolder, read_metrics, series
+from scarce_cxr.training.run_folder import Metrics, RunFolder, names_apart, read_metrics, series
 
 
 def test_columns_appear_when_they_are_first_used(tmp_path):
@@ -39,6 +43,36 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path):
         with pytest.raises(ScarceError, match="nobody else"), run.locked():
             pass
     assert not run.is_locked()
+
+
+def test_to_look_whether_a_run_is_locked_writes_nothing(tmp_path):
+    absent = RunFolder(tmp_path / "run")
+    assert not absent.is_locked()
+    assert not absent.path.exists()
+    with absent.locked():
+        pass
+    (absent.path / ".lock").write_text("kept")
+    assert not absent.is_locked()
+    assert (absent.path / ".lock").read_text() == "kept"
+
+
+def test_who_looks_neither_keeps_a_run_from_training_nor_is_taken_for_one_that_trains(tmp_path):
+    run = RunFolder(tmp_path)
+    looker = (tmp_path / ".lock").open("w")
+    fcntl.flock(looker, fcntl.LOCK_SH)
+    assert not run.is_locked()
+    threading.Timer(0.05, looker.close).start()
+    with run.locked():
+        assert run.is_locked()
+
+
+def test_names_have_as_much_of_the_path_as_sets_them_apart():
+    paths = [Path("/a/first/run"), Path("/a/second/run")]
+    assert names_apart(paths[:1]) == ["run"]
+    assert names_apart(paths) == ["first/run", "second/run"]
+    assert names_apart(paths[:1], taken=["run"]) == ["first/run"]
+    assert names_apart([Path("/run"), Path("/b/run")]) == ["/run", "b/run"]
+    assert names_apart([]) == []
 
 
 def test_state_is_updated_not_replaced(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.store import Store
 from scarce_cxr.training.recipe import Recipe, read_recipe
-from scarce_cxr.training.run_folder import RunFolder, read_looks, read_metrics, series
+from scarce_cxr.training.run_folder import RunFolder, names_apart, read_looks, read_metrics, series
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def read_runs(paths: Sequence[Path], store: Path | None = None) -> list[ShownRun
     if len(set(resolved)) < len(resolved):
         raise ScarceError("different runs", ", ".join(map(str, paths)), "name each once")
     given = None if store is None else Store.open(store)
-    runs = [_read(path, name, given) for path, name in zip(paths, _names(resolved), strict=True)]
+    runs = [_read(path, name, given) for path, name in zip(paths, names_apart(resolved), strict=True)]
     if given is not None and not any(run.store is given for run in runs):
         made_on = ", ".join(sorted({str(run.state.get("fingerprint"))[:12] for run in runs}))
         raise ScarceError(
@@ -109,11 +109,3 @@ def _find_store(folder: RunFolder, state: dict[str, Any], given: Store | None, n
         notes.append("its store has changed since: what is in it is not told")
         return None
     return found
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    """The last part of each path, or as many of the last parts as set all of them apart."""
-    parts = 1
-    while len({path.parts[-parts:] for path in paths}) < len(paths):
-        parts += 1
-    return ["/".join(path.parts[-parts:]) for path in paths]

@@ -4,15 +4,18 @@ import csv
 import fcntl
 import io
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.atomic import written_whole
 
 _LEADING = ["kind", "step", "epoch"]
+# How often the lock is asked for while somebody looks at it, and seconds between.
+_TRIES, _PAUSE = 100, 0.01
 
 
 class RunFolder:
@@ -68,21 +71,20 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not _take(handle):
                 raise ScarceError(
                     "a run that nobody else is training", str(self.path), "wait for it, or choose another --run"
-                ) from error
+                )
             yield
 
     def is_locked(self) -> bool:
-        """Whether a process is training in the folder right now (on this machine)."""
+        """Whether a process is training in the folder right now (on this machine). Writes nothing."""
         try:
-            with self.locked():
-                return False
-        except ScarceError:
-            return True
+            handle = (self.path / ".lock").open()
+        except FileNotFoundError:
+            return False
+        with handle:
+            return _is_held(handle)
 
     def _made(self, name: str) -> Path:
         folder = self.path / name
@@ -145,6 +147,44 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     with written_whole(path) as temporary:
         temporary.write_text(text)
+
+
+def names_apart(paths: Sequence[Path], taken: Collection[str] = ()) -> list[str]:
+    """The last part of each path, or as many of the last parts as set all of them apart, and from names taken.
+
+    Args:
+        paths: different ones, resolved.
+        taken: names that none of them may have.
+    """
+    for parts in range(1, max(len(path.parts) for path in paths) if paths else 0):
+        names = [str(Path(*path.parts[-parts:])) for path in paths]
+        if len({*names, *taken}) == len(paths) + len(set(taken)):
+            return names
+    return [str(path) for path in paths]
+
+
+def _take(handle: IO) -> bool:
+    """Whether the lock is now ours. Who only looks at it holds it for an instant, and is waited for."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if _is_held(handle):
+                return False
+            time.sleep(_PAUSE)
+        else:
+            return True
+    return False
+
+
+def _is_held(handle: IO) -> bool:
+    """Whether another process holds the lock to train; looking shares it, so that lookers do not see each other."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(handle, fcntl.LOCK_UN)
+    return False
 
 
 def _as_csv(columns: list[str], rows: list[dict[str, str]]) -> str:
