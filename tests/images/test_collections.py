@@ -17,6 +17,7 @@ def test_the_shipped_table_has_each_collection_that_is_a_source():
     for kind, collection in collections.items():
         assert urlparse(collection.page).scheme == "https", kind
         assert bool(collection.files) != bool(collection.ask), kind
+        assert collection.kind == kind
 
 
 def test_the_archives_of_nih_are_twelve_with_the_sums_of_its_faq():
@@ -24,6 +25,7 @@ def test_the_archives_of_nih_are_twelve_with_the_sums_of_its_faq():
     archives = [remote for remote in files if is_archive(remote.name)]
     assert [remote.name for remote in archives] == [f"images_{number:03d}.tar.gz" for number in range(1, 13)]
     assert all(remote.checksum.startswith("md5:") and remote.size > 1e9 for remote in archives)
+    assert read_collections()["nih"].by_archive
     assert len({remote.address for remote in files}) == len({remote.name for remote in files}) == 16
     assert {urlparse(remote.address).hostname for remote in files} == {"nihcc.box.com", "nihcc.app.box.com"}
 
@@ -43,6 +45,7 @@ mine:
 def test_a_table_of_ones_own_is_read(tmp_path: Path):
     (tmp_path / "table.yaml").write_text(ENTRY)
     collection = read_collections(tmp_path / "table.yaml")["mine"]
+    assert collection.kind == "auto"
     expected = Remote("films.zip", "https://example.org/films.zip", 5, "md5:00112233445566778899aabbccddeeff")
     assert collection.files == (expected,)
 
@@ -58,6 +61,9 @@ def test_a_table_of_ones_own_is_read(tmp_path: Path):
         ("md5:", "crc:", "md5"),
         ("size: 5", "length: 5", "size, checksum, for a file of mine"),
         ("title: My films", "", "title and page"),
+        ("title: My films", "title: My films\n  kind: xray", r"kind: auto, nih.*kind: xray"),
+        ("title: My films", "title: My films\n  by_archive: sometimes", "by_archive: true or false"),
+        ("title: My films", "title: My films\n  films: many", "films: how many"),
         ("  files:", "  ask:", "neither"),
     ],
 )

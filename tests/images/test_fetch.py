@@ -4,7 +4,9 @@ import gzip
 import hashlib
 import http.server
 import io
+import shutil
 import socket
+import subprocess
 import tarfile
 import threading
 import zipfile
@@ -124,7 +126,7 @@ def test_a_file_is_fetched_checked_recorded_and_not_fetched_again(server, remote
     first = fetch_now(wanted, tmp_path / "new")
     assert first.path.read_bytes() == CONTENT
     assert (first.size, first.received, first.check) == (len(CONTENT), len(CONTENT), "md5")
-    assert (tmp_path / "new" / SUMS).read_text() == f"{SHA256}  films.bin\n"
+    assert (tmp_path / "new" / SUMS).read_text() == f"# 3000000 bytes: films.bin\n{SHA256}  films.bin\n"
     assert left(tmp_path / "new") == {"films.bin", SUMS}
     again = fetch_now(wanted, tmp_path / "new")
     assert (again.received, again.check) == (0, "was there")
@@ -298,6 +300,28 @@ def test_a_file_that_is_there_already_is_checked_once_and_whenever_asked(server,
     with pytest.raises(ScarceError, match="move it away"):
         fetch_now(wanted, tmp_path, verify=True)
     assert server.requests == []
+
+
+@pytest.mark.parametrize("known", [{}, {"size": len(CONTENT)}, {"checksum": f"sha256:{SHA256}"}])
+def test_a_file_that_shrank_since_it_was_recorded_is_not_taken_for_whole(server, remote, tmp_path: Path, known):
+    path = fetch_now(remote(**known), tmp_path).path
+    path.write_bytes(CONTENT[:500])
+    with pytest.raises(ScarceError, match=r"films\.bin of 500 bytes: move it away"):
+        fetch_now(remote(**known), tmp_path)
+    # A list of checksums that has no lengths is as good: the file is read once.
+    (tmp_path / SUMS).write_text(f"{SHA256}  films.bin\n")
+    with pytest.raises(ScarceError, match="move it away"):
+        fetch_now(remote(**known), tmp_path)
+    path.write_bytes(CONTENT)
+    assert fetch_now(remote(**known), tmp_path).check == "was there"
+    assert len(server.requests) == 1
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="no sha256sum here")
+def test_what_was_recorded_is_read_by_sha256sum(server, remote, tmp_path: Path):
+    fetch_now(remote(), tmp_path)
+    checked = subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=tmp_path, capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "films.bin: OK\n", "")
 
 
 def test_a_part_that_is_whole_already_is_not_fetched_again(server, remote, tmp_path: Path):

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from scarce_cxr.errors import ScarceError
+from scarce_cxr.images.sources import SOURCES
 from scarce_cxr.images.sources.lists import read_yaml
 
 TABLE = Path(__file__).with_name("collections.yaml")
@@ -40,6 +41,10 @@ class Collection:
         terms: the owner's conditions, in short.
         ask: how to get the files and where to put them, where they cannot be downloaded without an agreement.
         files: none where one has to ask.
+        kind: as `scarce prepare --kind` has it.
+        films: how many, where that is known.
+        by_archive: whether each archive may be prepared without the others: beside its films lie only the files that
+            are no archives.
     """
 
     title: str
@@ -47,24 +52,36 @@ class Collection:
     terms: str = ""
     ask: str = ""
     files: tuple[Remote, ...] = ()
+    kind: str = "auto"
+    films: int | None = None
+    by_archive: bool = False
 
 
 def read_collections(table: Path | None = None) -> dict[str, Collection]:
-    """Reads the table, by default the shipped `collections.yaml`; collections by their kind.
+    """Reads the table, by default the shipped `collections.yaml`; collections by their names.
+
+    Where an entry names no kind, its name is the kind if there is one of that name.
 
     Raises:
         ScarceError: it is missing, is no YAML, or an entry makes no sense.
     """
     path = table or TABLE
     collections = {}
-    for kind, content in read_yaml(path).items():
-        where = f"{kind} in {path}"
+    for name, content in read_yaml(path).items():
+        where = f"{name} in {path}"
         entry = _fields(Collection, content, where)
         files = entry.get("files") or []
         if not isinstance(files, list) or not (files or entry.get("ask")):
             raise ScarceError(f"files, or words under `ask`, for {where}", "neither", "add them")
         remotes = tuple(_remote(file, where) for file in files)
-        collections[str(kind)] = Collection(**(entry | {"files": remotes}))
+        kind = entry.get("kind") or (name if name in SOURCES else "auto")
+        if kind not in ("auto", *SOURCES):
+            raise ScarceError(f"kind: auto, {', '.join(SOURCES)}, for {where}", f"kind: {kind}", "mend the entry")
+        if not isinstance(entry.get("by_archive", False), bool):
+            raise ScarceError(f"by_archive: true or false, for {where}", f"{entry['by_archive']!r}", "mend the entry")
+        if entry.get("films") is not None and not _is_count(entry["films"]):
+            raise ScarceError(f"films: how many, for {where}", f"{entry['films']!r}", "mend the entry")
+        collections[str(name)] = Collection(**(entry | {"files": remotes, "kind": kind}))
     return collections
 
 
@@ -77,6 +94,10 @@ def _fields(form: type, content: Any, where: str) -> dict[str, Any]:
     return content
 
 
+def _is_count(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number > 0
+
+
 def _remote(content: Any, where: str) -> Remote:
     remote = Remote(**_fields(Remote, content, f"a file of {where}"))
     method, _, digits = str(remote.checksum or "").partition(":")
@@ -87,7 +108,7 @@ def _remote(content: Any, where: str) -> Remote:
             PurePosixPath(str(remote.name)).name == remote.name and "\\" not in remote.name,
         ),
         ("an address with http or https", "address", re.match(r"https?://", str(remote.address))),
-        ("a size in bytes", "size", remote.size is None or (isinstance(remote.size, int) and remote.size > 0)),
+        ("a size in bytes", "size", remote.size is None or _is_count(remote.size)),
         (
             'a checksum as "md5:..." or "sha256:..."',
             "checksum",

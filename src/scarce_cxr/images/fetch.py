@@ -67,22 +67,39 @@ class Fetched:
     check: Check
 
 
-def check_room(remotes: Sequence[Remote], folder: Path) -> None:
-    """Compares the sizes, as far as they are known, of what is missing in the folder with the room on its disk.
+def check_room(remotes: Sequence[Remote], folder: Path, store: Path | None = None, store_bytes: int = 0) -> None:
+    """Compares the sizes, as far as they are known, of what is missing with the room on the disk.
+
+    Args:
+        remotes: the files that will be in the folder.
+        folder: where to put them; made if missing.
+        store: a store that is to be written too, on the same disk or another one.
+        store_bytes: of what is missing of it.
 
     Raises:
         ScarceError: there is not enough.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    missing = 0
-    for remote in remotes:
-        if not (folder / remote.name).exists():
-            missing += max(0, (remote.size or 0) - _Part(folder, remote.name).length())
-    free = shutil.disk_usage(folder).free
-    if missing > free:
-        raise ScarceError(
-            f"{missing / 1e9:,.1f} GB of room in {folder}", f"{free / 1e9:,.1f} GB", "take another folder"
-        )
+    missing = sum(missing_bytes(remote, folder) for remote in remotes)
+    if store is None:
+        needs = [(folder, missing)]
+    else:
+        beside = next(path for path in store.absolute().parents if path.exists())
+        shared = beside.stat().st_dev == folder.stat().st_dev
+        needs = [(folder, missing + store_bytes)] if shared else [(folder, missing), (beside, store_bytes)]
+    for place, needed in needs:
+        free = shutil.disk_usage(place).free
+        if needed > free:
+            raise ScarceError(
+                f"{needed / 1e9:,.1f} GB of room in {place}", f"{free / 1e9:,.1f} GB", "take another folder"
+            )
+
+
+def missing_bytes(remote: Remote, folder: Path) -> int:
+    """How many bytes of a file have not come yet; 0 where its size is not known."""
+    if (folder / remote.name).exists():
+        return 0
+    return max(0, (remote.size or 0) - _Part(folder, remote.name).length())
 
 
 def fetch(remote: Remote, folder: Path, patience: Patience = Patience(), verify: bool = False) -> Fetched:
@@ -90,7 +107,8 @@ def fetch(remote: Remote, folder: Path, patience: Patience = Patience(), verify:
 
     Until it is whole it is called NAME.part; a later call goes on there. Whole means: the length is the table's and the
     server's, and the checksum is the table's, or that which SHA256SUMS in the folder has from an earlier time; where
-    there is neither, an archive's own check sums must be right. What was found is added to SHA256SUMS.
+    there is neither, an archive's own check sums must be right. What was found is added to SHA256SUMS. A file that is
+    there and stands in it is checked again if its length is another than the table's or the recorded one.
 
     Args:
         remote: the file.
@@ -104,11 +122,13 @@ def fetch(remote: Remote, folder: Path, patience: Patience = Patience(), verify:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / remote.name
     if target.exists():
-        if verify or remote.name not in read_sums(folder):
+        known = remote.size or _read_lengths(folder).get(remote.name)
+        if verify or remote.name not in read_sums(folder) or target.stat().st_size != known:
             try:
                 _check(target, remote, folder)
             except _Wrong as wrong:
-                raise ScarceError(str(wrong), f"another file {target}", "move it away, and fetch it again") from None
+                got = f"another file {target} of {target.stat().st_size:,} bytes"
+                raise ScarceError(str(wrong), got, "move it away, and fetch it again") from None
         return Fetched(target, target.stat().st_size, 0, "was there")
     part = _Part(folder, remote.name)
     received = 0
@@ -136,6 +156,27 @@ def read_sums(folder: Path) -> dict[str, str]:
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     found = (re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line) for line in lines)
     return {match[2]: match[1] for match in found if match}
+
+
+def _read_lengths(folder: Path) -> dict[str, int]:
+    """Bytes by name, as SHA256SUMS in the folder has them in comments, which `sha256sum` passes over."""
+    path = folder / SUMS
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    found = (re.fullmatch(r"# (\d+) bytes: (.+)", line) for line in lines)
+    return {match[2]: int(match[1]) for match in found if match}
+
+
+def _record(folder: Path, name: str, length: int, digest: str) -> None:
+    """Adds a file to SHA256SUMS, or corrects what that says of it."""
+    sums, lengths = read_sums(folder), _read_lengths(folder)
+    if (sums.get(name), lengths.get(name)) == (digest, length):
+        return
+    sums[name], lengths[name] = digest, length
+    comments = [f"# {lengths[name]} bytes: {name}\n" for name in sorted(lengths)]
+    with written_whole(folder / SUMS) as temporary:
+        temporary.write_text(
+            "".join([*comments, *(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))]), "utf-8"
+        )
 
 
 class _Passing(Exception):  # noqa: N818 - never leaves this file
@@ -332,7 +373,7 @@ def _blocks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _check(path: Path, remote: Remote, folder: Path) -> Check:
-    """Whether a file is the one expected; adds its SHA-256 to the folder's list.
+    """Whether a file is the one expected; adds its length and SHA-256 to the folder's list.
 
     Raises:
         _Wrong: it is not.
@@ -353,10 +394,7 @@ def _check(path: Path, remote: Remote, folder: Path) -> Check:
         check, right = _check_archive(path, remote.name)
     if not right:
         raise _Wrong(f"the checksum {known}" if known else "an archive that is whole")
-    if sums.get(remote.name) != found:
-        sums[remote.name] = found
-        with written_whole(folder / SUMS) as temporary:
-            temporary.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())), "utf-8")
+    _record(folder, remote.name, path.stat().st_size, found)
     return check
 
 
