@@ -25,7 +25,7 @@ def test_the_headline_has_verdict_advice_and_cost(runs):
     assert not bad.commands
     numbers = {words: number for number, words in good.facts}
     # Two hours at 1.5 an hour.
-    assert numbers["cost so far, at 1.5 an hour"] == "3.00"
+    assert numbers["cost so far, at 1.5 an hour of a device"] == "3.00"
     assert numbers["found among 12 (10 % to 40 %)"] == "20 %"
     assert numbers["masked error; 1: only the mean"] == "0.400"
 

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from scarce_cxr.cli import main
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.store import Store
-from scarce_cxr.training.loop import Interrupted, Watcher
+from scarce_cxr.training.checkpoint import all_finite, load_checkpoint, save_checkpoint
+from scarce_cxr.training.loop import Diverged, Interrupted, Watcher
 from scarce_cxr.training.pretrain import pretrain
 from scarce_cxr.training.recipe import recipe_parser, settle
 from scarce_cxr.training.run_folder import RunFolder, read_metrics, series
@@ -39,6 +40,12 @@ SETTINGS = {
 
 def options(**overrides) -> list[str]:
     return [f"--{name}={value}" for name, value in {**SETTINGS, **overrides}.items()]
+
+
+def settled_rate() -> float:
+    """The recipe's own learning rate."""
+    parser = recipe_parser()
+    return settle(parser, parser.parse_args(options()))[0].optimizer.lr
 
 
 def train(store: Path, run: Path, checkpoint: Path | None = None, make_watchers=None, **overrides) -> RunFolder:
@@ -129,10 +136,55 @@ def test_a_run_that_blows_up_says_so_and_keeps_no_broken_checkpoint(small_store,
     with pytest.raises(ScarceError, match="finite loss"):
         train(small_store, tmp_path / "run", **{"optimizer.lr": 1e30, "training.clip": 0, "training.warmup": "0 steps"})
     folder = RunFolder(tmp_path / "run")
-    assert folder.read_state()["state"] == "failed"
-    if folder.last_checkpoint.is_file():
-        weights = torch.load(folder.last_checkpoint, weights_only=True)["module"]
-        assert all(torch.isfinite(weight).all() for weight in weights.values())
+    assert folder.read_state()["state"] == "collapsed"
+    assert not folder.last_checkpoint.is_file()
+    assert not folder.backbone("last").is_file()
+
+
+def test_a_changed_recipe_counts_when_a_run_goes_on_and_a_broken_one_leaves_what_was_saved(
+    small_store, tmp_path, uninterrupted
+):
+    with pytest.raises(Interrupted):
+        train(small_store, tmp_path / "run", make_watchers=lambda *_: [SignalAt(5)])
+    folder = RunFolder(tmp_path / "run")
+    good = folder.last_checkpoint.read_bytes(), folder.backbone("last").read_bytes()
+    step = folder.read_state()["step"]
+    with pytest.raises(Diverged) as raised:
+        train(small_store, folder.path, checkpoint=folder.last_checkpoint, **{"optimizer.lr": 1e30})
+    assert raised.value.step > step
+    assert (folder.last_checkpoint.read_bytes(), folder.backbone("last").read_bytes()) == good
+    assert folder.read_state()["step"] == step
+    rate = settled_rate()
+    train(small_store, folder.path, checkpoint=folder.last_checkpoint, **{"optimizer.lr": rate / 4})
+    (_, lower), (_, whole) = (series(read_metrics(run.metrics), "lr") for run in (folder, uninterrupted))
+    assert lower == pytest.approx([*whole[:step], *(value / 4 for value in whole[step:])])
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    module = torch.nn.BatchNorm1d(2)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1)
+    assert all_finite(module)
+    for broken in (module.weight.data, module.running_var):
+        for value in (torch.nan, torch.inf, -torch.inf):
+            broken[1] = value
+            assert not all_finite(module)
+            save_checkpoint(tmp_path / "last.ckpt", module=module, optimizer=optimizer, counters={})
+            with pytest.raises(ScarceError, match="older one"):
+                load_checkpoint(tmp_path / "last.ckpt", module=module, optimizer=optimizer)
+            broken[1] = 1
+    assert all_finite(torch.nn.Identity())
+
+
+class Scores(Watcher):
+    """Finds all films at the first look after the start, by features that are no numbers; later half of them."""
+
+    def look(self, method, step):
+        return {"retrieval": 0.5, "feature_norm": 1.0} if step != 5 else {"retrieval": 1.0, "feature_norm": torch.nan}
+
+
+def test_the_best_backbone_is_none_whose_features_are_no_numbers(small_store, tmp_path):
+    folder = train(small_store, tmp_path / "run", make_watchers=lambda *_: [Scores()])
+    assert folder.read_state()["best"] == {"step": 10, "value": 0.5}
 
 
 def test_another_seed_ends_elsewhere(small_store, tmp_path, uninterrupted):

@@ -1,6 +1,7 @@
 """`scarce pretrain`: a recipe on a store."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,12 +12,14 @@ from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.splits import held_out
 from scarce_cxr.images.store import Store
 from scarce_cxr.monitor.reconstruction import MASKED_ERROR
+from scarce_cxr.monitor.verdict import DIVERGING, SIGNS, Verdict
 from scarce_cxr.monitor.watchers import draw_curves, draw_views, make_watchers
 from scarce_cxr.report.page import write_page
 from scarce_cxr.results import Result, Table
 from scarce_cxr.training.automatic import Choice, resolve
+from scarce_cxr.training.checkpoint import read_checkpoint
 from scarce_cxr.training.devices import is_first_process
-from scarce_cxr.training.loop import Collapsed, Interrupted
+from scarce_cxr.training.loop import Collapsed, Diverged, Interrupted
 from scarce_cxr.training.pretrain import build_method, held_out_films, pretrain
 from scarce_cxr.training.recipe import Recipe, TrainingSettings, recipe_parser, settle
 from scarce_cxr.training.run_folder import RunFolder, read_metrics, series
@@ -114,24 +117,30 @@ def _choices_table(choices: list[Choice], training: TrainingSettings, films: int
 def train(recipe: Recipe, text: str, store: Store, folder: RunFolder, checkpoint: Path | None = None) -> Result:
     """Trains, and says what came of it.
 
-    A run that was told to stop says how it goes on, with exit code 143; one that the monitor stopped says why and what
-    to change, with exit code 3. Of several processes only the first says anything, and only its exit code counts.
+    A run that was told to stop says how it goes on, with exit code 143; one that the monitor stopped, or whose loss is
+    no number, says why and what to change, with exit code 3. Of several processes only the first says anything, and
+    only its exit code counts.
     """
     try:
         pretrain(recipe, text, store, folder, checkpoint=checkpoint, make_watchers=make_watchers)
-    except (Interrupted, Collapsed) as ended:
+    except (Interrupted, Collapsed, Diverged) as ended:
         if not is_first_process():
             return Result()
         return _say_why(recipe, store, folder, ended)
     return _sum_up(folder, store) if is_first_process() else Result()
 
 
-def _say_why(recipe: Recipe, store: Store, folder: RunFolder, ended: Interrupted | Collapsed) -> Result:
+def _say_why(recipe: Recipe, store: Store, folder: RunFolder, ended: Interrupted | Collapsed | Diverged) -> Result:
     if isinstance(ended, Interrupted):
         words = f"Stopped after step {ended.step}; everything is saved. Go on with: scarce resume {folder.path}"
         return Result(notes=[words], exit_code=143)
+    if isinstance(ended, Diverged):
+        # No look can tell: what is no number is not looked at.
+        advice = next(sign.advice for sign in SIGNS if sign.verdict == DIVERGING)
+        verdict = Verdict(DIVERGING, ended.step, 1, ended.numbers, ended.reason, advice)
+        folder.write_state(verdict=asdict(verdict))
     result = _sum_up(folder, store)
-    return Result(result.tables, result.files, _what_stopping_saves(recipe, folder, ended), exit_code=3)
+    return Result(result.tables, result.files, _say_stopped(recipe, folder, ended), exit_code=3)
 
 
 def _sum_up(folder: RunFolder, store: Store) -> Result:
@@ -160,7 +169,8 @@ def _sum_up(folder: RunFolder, store: Store) -> Result:
     table = Table(f"Run {folder.path.name}", list(facts), [list(facts.values())], note)
     draw_curves(folder)
     page = write_page(folder, store.path)
-    files = [("page", page), ("backbone", folder.backbone("last")), ("figures", folder.figures)]
+    backbone = folder.backbone("last")
+    files = [("page", page), *([("backbone", backbone)] if backbone.is_file() else []), ("figures", folder.figures)]
     notes = [f"\nVerdict: {verdict['reason']}"] if verdict else []
     notes.append(f"What a few labels buy: scarce probe {folder.path} random --store {store.path} --out trials")
     if any(folder.figures.glob("reconstruction-*.png")):
@@ -168,16 +178,45 @@ def _sum_up(folder: RunFolder, store: Store) -> Result:
     return Result([table], files, notes)
 
 
-def _what_stopping_saves(recipe: Recipe, folder: RunFolder, collapsed: Collapsed) -> list[str]:
+def _say_stopped(recipe: Recipe, folder: RunFolder, ended: Collapsed | Diverged) -> list[str]:
     state = folder.read_state()
-    hours = state["seconds"] / max(collapsed.step, 1) * (state["total"] - collapsed.step) / 3600
-    saved = f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:,.1f} minutes"
-    if recipe.watch.price_per_hour > 0:
-        saved += f", or {hours * recipe.watch.price_per_hour:,.2f} at {recipe.watch.price_per_hour:g} an hour"
+    spared = _what_stopping_spares(recipe, state, ended.step)
     advice = [f"  {number}. {what}" for number, what in enumerate(state["verdict"]["advice"], 1)]
+    if isinstance(ended, Collapsed):
+        who, reason, saved, last = "The monitor", ended.reason, "Everything is saved", []
+    else:
+        who, reason, saved, last = "Divergence", f"{DIVERGING}: {ended.reason}", *_say_what_is_left(folder)
     return [
-        f"\nThe monitor stopped it after step {collapsed.step} of {state['total']}: {collapsed.reason}.",
-        f"Everything is saved; what was left to run would have taken {saved}.",
+        f"\n{who} stopped it after step {ended.step} of {state['total']}: {reason}.",
+        f"{saved}; what was left to run would have taken {spared}.",
         "What to change, the likeliest first:",
         *advice,
+        *last,
     ]
+
+
+def _say_what_is_left(folder: RunFolder) -> tuple[str, list[str]]:
+    """Of a run that diverged: which weights are saved, and how to go on from them."""
+    again = f"Begin a new run so, or change {folder.recipe} and"
+    if not folder.last_checkpoint.is_file():
+        return "No finite weights had been saved yet", [f"{again} begin again: scarce resume {folder.path}"]
+    step = read_checkpoint(folder.last_checkpoint)["counters"]["step"]
+    return (
+        f"Saved are the finite weights of step {step}, nothing later",
+        [f"{again} go on from step {step}, or with --checkpoint from before: scarce resume {folder.path}"],
+    )
+
+
+def _what_stopping_spares(recipe: Recipe, state: dict, step: int) -> str:
+    """Device hours of the steps after `step`, at the pace of those before, and their price if there is one."""
+    import torch
+
+    training, price = recipe.training, recipe.watch.price_per_hour
+    devices = training.devices * training.nodes
+    hours = state["seconds"] / max(step, 1) * (state["total"] - step) / 3600
+    on_gpu = training.accelerator != "cpu" and torch.cuda.is_available()
+    value, unit = (hours, "hours") if hours * devices >= 1 else (60 * hours, "minutes")
+    spared = f"{value * devices:,.1f} {'GPU-' if on_gpu else 'device '}{unit}"
+    if devices > 1:
+        spared += f" ({value:,.1f} on {devices} devices)"
+    return spared + (f", or {hours * devices * price:,.2f} at {price:g} an hour of a device" if price > 0 else "")

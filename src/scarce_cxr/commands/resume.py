@@ -9,6 +9,8 @@ from scarce_cxr.results import Result
 def resume(run: Path, checkpoint: Path | None = None, store: Path | None = None) -> Result:
     """Goes on with a run that was stopped or killed, from its last checkpoint, to the same bits.
 
+    What was changed in its recipe.yaml meanwhile (a lower learning rate, a longer warm-up) counts from there on.
+
     Args:
         run: The run's folder.
         checkpoint: Another of its checkpoints to go on from.

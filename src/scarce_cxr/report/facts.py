@@ -121,7 +121,9 @@ def time_table(runs: Sequence[ShownRun]) -> Table:
             ]
         )
     columns = ["run", "state", "steps", "epochs", "batch", "time", "films/s", "waiting for pixels"]
-    note = "films/s and waiting: medians of the logged steps. cost so far: time times watch.price_per_hour."
+    note = (
+        "films/s and waiting: medians of the logged steps. cost so far: time times devices times watch.price_per_hour."
+    )
     return Table("Time and cost so far", [*columns, "GPU memory, GiB", "cost so far"], rows, note)
 
 
@@ -274,7 +276,8 @@ def money(run: ShownRun) -> str | None:
     price = run.recipe.watch.price_per_hour if run.recipe else 0.0
     if not price:
         return None
-    return f"{run.state.get('seconds', 0.0) / 3600 * price:,.2f}"
+    devices = run.recipe.training.devices * run.recipe.training.nodes
+    return f"{run.state.get('seconds', 0.0) / 3600 * devices * price:,.2f}"
 
 
 def _next(run: ShownRun, outcome: Outcome | None) -> list[str]:
@@ -308,7 +311,7 @@ def _facts(run: ShownRun) -> list[tuple[str, str]]:
         (duration(state.get("seconds", 0.0)), "of training"),
     ]
     if cost := money(run):
-        facts.append((cost, f"cost so far, at {run.recipe.watch.price_per_hour:g} an hour"))
+        facts.append((cost, f"cost so far, at {run.recipe.watch.price_per_hour:g} an hour of a device"))
     if "retrieval" in look:
         among = look.get("retrieval_among", np.nan)
         low, high = (look.get(f"retrieval_{end}", np.nan) for end in ("low", "high"))

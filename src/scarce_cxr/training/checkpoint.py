@@ -1,6 +1,7 @@
 """Everything that exact resuming needs, in one file; and the backbone alone, for everybody else."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,16 @@ def save_checkpoint(path: Path, *, module: nn.Module, optimizer: torch.optim.Opt
 def load_checkpoint(path: Path, *, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
     """Reads a checkpoint back into module and optimizer, in place.
 
+    The optimizer's settings (rate, weight decay, ...) stay as they are: those of the recipe, which may have changed.
+
     Returns:
         The loop's counters.
 
     Raises:
-        ScarceError: the file is missing, damaged, or of another recipe.
+        ScarceError: the file is missing, damaged, or of another recipe, or its weights are not finite.
     """
     content = read_checkpoint(path)
+    settings = [{name: group[name] for name in group if name != "params"} for group in optimizer.param_groups]
     try:
         module.load_state_dict(content["module"])
         optimizer.load_state_dict(content["optimizer"])
@@ -40,7 +44,17 @@ def load_checkpoint(path: Path, *, module: nn.Module, optimizer: torch.optim.Opt
         raise ScarceError(
             "a checkpoint of this recipe", f"{path} ({str(error).splitlines()[0]})", "resume with the run's own recipe"
         ) from error
+    for group, setting in zip(optimizer.param_groups, settings, strict=True):
+        group.update({"initial_lr": setting["lr"], **setting})
+    if not all_finite(module):
+        raise ScarceError("finite weights", f"{path}, whose are not", "resume from an older one with --checkpoint")
     return content["counters"]
+
+
+def all_finite(module: nn.Module) -> bool:
+    """Whether all weights and buffers are finite numbers."""
+    kept = [value for value in module.state_dict().values() if torch.is_tensor(value) and value.is_floating_point()]
+    return bool(nn.utils.get_total_norm(kept, math.inf).isfinite())
 
 
 def read_checkpoint(path: Path) -> dict:

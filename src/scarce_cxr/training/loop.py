@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, count, takewhile
 
 import torch
 from lightning.fabric import Fabric
@@ -14,10 +15,13 @@ from lightning.fabric import Fabric
 from scarce_cxr import progress
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.methods.method import Method, Step
+from scarce_cxr.training.checkpoint import all_finite
 from scarce_cxr.training.schedule import warmup_cosine
 from scarce_cxr.views.draws import Draws
 from scarce_cxr.views.loader import Loader
 from scarce_cxr.views.plans import Views
+
+_FIRST_LOOK = 50
 
 
 class Watcher(ABC):
@@ -53,7 +57,12 @@ class Counters:
 
 @dataclass(frozen=True)
 class Course:
-    """A run's course in optimizer steps: its length, its warm-up, and how often what happens (0 = never)."""
+    """A run's course in optimizer steps: its length, its warm-up, and how often what happens (0 = never).
+
+    Attributes:
+        total, warmup, log_every, watch_every, save_every, keep_every: steps.
+        early_looks: after which steps watchers look beside those that `watch_every` and the end name.
+    """
 
     total: int
     warmup: int
@@ -61,6 +70,26 @@ class Course:
     watch_every: int
     save_every: int
     keep_every: int
+    early_looks: frozenset[int] = frozenset()
+
+    def looks_after(self, step: int) -> bool:
+        """Whether watchers look after that many steps, at least one."""
+        return _due(step, self.watch_every) or step in self.early_looks or step == self.total
+
+
+def early_looks(every: int, warmup: int) -> frozenset[int]:
+    """After which steps to look beside every so many: a collapse comes early, and is told by several looks in a row.
+
+    Args:
+        every: steps from one regular look to the next; 0: there are none.
+        warmup: steps of the learning rate's warm-up.
+
+    Returns:
+        50, 100, 200, 400, ... steps after the beginning and after the warm-up, as far as that is less than half of
+        `every`; some may lie beyond the run's end.
+    """
+    offsets = list(takewhile(lambda offset: 2 * offset < every, (_FIRST_LOOK * 2**power for power in count())))
+    return frozenset(chain(offsets, (warmup + offset for offset in offsets)))
 
 
 class Collapsed(Exception):  # noqa: N818 (no error either: a watcher was asked to do it)
@@ -74,6 +103,27 @@ class Collapsed(Exception):  # noqa: N818 (no error either: a watcher was asked 
     def __init__(self, step: int, reason: str) -> None:
         super().__init__(f"stopped after step {step}: {reason}")
         self.step, self.reason = step, reason
+
+
+class Diverged(ScarceError):  # noqa: N818 (named like the others that end a run)
+    """Loss, gradient or weights are no longer finite: nothing can be learned from here on, and nothing was saved.
+
+    Attributes:
+        step: the step after which it showed.
+        numbers: `loss` and `grad_norm` of that step.
+        reason: what is not finite.
+    """
+
+    def __init__(self, step: int, numbers: dict[str, float]) -> None:
+        self.step, self.numbers = step, numbers
+        self.reason = f"the loss is {numbers['loss']:.4g} and the gradient's norm {numbers['grad_norm']:.4g}"
+        if all(math.isfinite(value) for value in numbers.values()):
+            self.reason = f"weights are no longer finite numbers, though {self.reason}"
+        mend = "lower optimizer.lr, lengthen training.warmup or set training.clip; nothing of it was saved"
+        super().__init__("a finite loss, gradient and weights", f"at step {step}: {self.reason}", mend)
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.step, self.numbers)
 
 
 class Interrupted(Exception):  # noqa: N818 (it is no error: the user asked for it)
@@ -109,14 +159,15 @@ def fit(
         course: the run's length and rhythms, in steps.
         counters: where to begin; moved on in place.
         clip: largest norm of the gradient; 0 does not clip.
-        watchers: called before the first step, every `watch_every` steps and after the last.
+        watchers: called before the first step, every `watch_every` steps, at `early_looks` and after the last.
         write: takes (kind, step, numbers) for the metrics.
         save: takes (counters, keep): writes the last checkpoint, and one of its own if `keep`.
 
     Raises:
         Interrupted: SIGTERM or SIGINT came; the state was saved.
         Collapsed: a watcher had a reason to stop; the state was saved.
-        ScarceError: the loss is no longer a finite number; the last checkpoint is from before.
+        Diverged: loss, gradient or weights are no longer finite numbers; what was saved is from before. It shows at
+            the next row of metrics, look or saving.
     """
     # Kept in the groups, so that a resumed optimizer still knows the full rate.
     rates = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
@@ -156,22 +207,24 @@ def fit(
                 stopping = fabric.strategy.reduce_boolean_decision(stopped(), all=False)
                 saving = _due(done, course.save_every) or _due(done, course.keep_every)
                 saving = saving or stopping or done == course.total
-                if _due(done, course.log_every) or saving:
-                    row = {"loss": loss_of_step.item(), "lr": optimizer.param_groups[0]["lr"], "grad_norm": norm.item()}
+                logging, looking = _due(done, course.log_every) or saving, course.looks_after(done)
+                if logging or looking:
+                    seen = {"loss": loss_of_step.item(), "grad_norm": norm.item()}
+                    lost = not all(math.isfinite(value) for value in seen.values())
+                    # The weights are a step further than the loss.
+                    lost = lost or ((saving or looking) and not all_finite(method))
+                    if fabric.strategy.reduce_boolean_decision(lost, all=False):
+                        meter.settle()
+                        raise Diverged(done, seen)
+                if logging:
+                    row = {"loss": seen["loss"], "lr": optimizer.param_groups[0]["lr"], "grad_norm": seen["grad_norm"]}
                     row |= {name: float(value) for name, value in numbers.items()} | meter.rates(loader.batch_size)
-                    if not math.isfinite(row["loss"] + row["grad_norm"]):
-                        raise ScarceError(
-                            "a finite loss and gradient",
-                            f"loss {row['loss']} and gradient norm {row['grad_norm']} at step {done}",
-                            "lower optimizer.lr, lengthen training.warmup or set training.clip; "
-                            "the last checkpoint is from before",
-                        )
                     write("step", done, row)
                     advance(0, _note(row))
                 if done % loader.steps_per_epoch == 0:
                     write("epoch", done, meter.close_epoch())
                 reason = ""
-                if _due(done, course.watch_every) or done == course.total:
+                if looking:
                     reason = fabric.broadcast(_watch(watchers, method, done, write))
                     meter.begin_interval()
                 if saving or reason:

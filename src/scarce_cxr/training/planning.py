@@ -16,6 +16,7 @@ from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.sources.lists import read_yaml
 from scarce_cxr.methods.method import Method
 from scarce_cxr.training.devices import multiplies_bf16
+from scarce_cxr.training.loop import early_looks
 from scarce_cxr.training.memory import BYTES, Memory, saved_storages
 from scarce_cxr.training.pretrain import build_method
 from scarce_cxr.training.recipe import Recipe, TrainingSettings
@@ -333,10 +334,11 @@ def count_events(recipe: Recipe, films: int) -> Events:
         ScarceError: recipe and films do not fit each other.
     """
     training = recipe.training
-    total, _ = training.check(films)
+    total, warmup = training.check(films)
     every = [d.steps(films // training.batch_size, total) for d in (training.save_every, training.keep_every)]
     watch_every = recipe.watch.every.steps(films // training.batch_size, total)
-    looks = 1 + len(_due(total, [watch_every]) | {total})
+    early = {step for step in early_looks(watch_every, warmup) if step <= total}
+    looks = 1 + len(_due(total, [watch_every]) | early | {total})
     return Events(total, looks, len(_due(total, every) | {total}), len(_due(total, every[1:])))
 
 

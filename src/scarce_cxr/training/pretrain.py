@@ -1,6 +1,7 @@
 """Recipe + store -> run: puts the pieces together and hands them to the loop."""
 
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -16,7 +17,7 @@ from scarce_cxr.images.store import Store
 from scarce_cxr.methods.method import Method
 from scarce_cxr.training.checkpoint import load_checkpoint, save_backbone, save_checkpoint
 from scarce_cxr.training.devices import make_fabric
-from scarce_cxr.training.loop import Collapsed, Counters, Course, Interrupted, Watcher, fit
+from scarce_cxr.training.loop import Collapsed, Counters, Course, Diverged, Interrupted, Watcher, early_looks, fit
 from scarce_cxr.training.optimizer import make_optimizer
 from scarce_cxr.training.recipe import Recipe
 from scarce_cxr.training.run_folder import Metrics, RunFolder, write_text
@@ -53,7 +54,8 @@ def pretrain(
         How far it came.
 
     Raises:
-        ScarceError: recipe and store do not fit each other, or the loss is no longer finite.
+        ScarceError: recipe and store do not fit each other.
+        Diverged: loss, gradient or weights are no longer finite; what is saved is from before.
         Interrupted: it was told to stop; its state is saved.
         Collapsed: a watcher had it stopped; its state is saved.
     """
@@ -84,13 +86,15 @@ def pretrain(
     def every(duration) -> int:
         return duration.steps(loader.steps_per_epoch, total)
 
+    watch_every = every(recipe.watch.every)
     course = Course(
         total=total,
         warmup=warmup,
         log_every=every(training.log_every),
-        watch_every=every(recipe.watch.every),
+        watch_every=watch_every,
         save_every=every(training.save_every),
         keep_every=every(training.keep_every),
+        early_looks=early_looks(watch_every, warmup),
     )
     counters = Counters()
     if checkpoint is not None:
@@ -130,7 +134,8 @@ def pretrain(
         metrics.write(kind, step, step // loader.steps_per_epoch, numbers)
         for name, value in numbers.items():
             board.add_scalar(name, value, step)
-        if BEST_BY not in numbers or step == 0:
+        # Among features that are no numbers, chance finds one.
+        if BEST_BY not in numbers or step == 0 or not math.isfinite(numbers.get("feature_norm", 0.0)):
             return
         best = run.read_state().get("best")
         if best is None or numbers[BEST_BY] > best["value"]:
@@ -166,13 +171,13 @@ def pretrain(
     except Interrupted:
         ending = "stopped"
         raise
-    except Collapsed:
+    except (Collapsed, Diverged):
         ending = "collapsed"
         raise
     finally:
         if first:
             board.close()
-            run.write_state(state=ending)
+            run.write_state(state=ending, seconds=counters.seconds)
     return counters
 
 

@@ -127,11 +127,14 @@ class WatchSettings:
 
     Attributes:
         held_out: share of patients kept away from training, in [0, 1), chosen by a keyed hash.
-        every: how often the watchers look; they also look before the first step and after the last.
+        every: how often the watchers look. They also look before the first step and after the last, and, so that a
+            long run learns early of a collapse, 50, 100, 200, 400, ... steps after the beginning and after the
+            warm-up, as far as that is less than half of this.
         films: the most held-out films that a look takes in.
         panel: held-out films that are drawn.
-        on_collapse: what to do when the monitor's verdict is a collapse: warn and go on, or save and stop.
-        price_per_hour: of this machine, in your money, to say what stopping saves; 0 says nothing.
+        on_collapse: what to do when the monitor's verdict is a collapse: warn and go on, or save and stop. What is
+            no longer a finite number stops in any case.
+        price_per_hour: of a device and hour, in your money, to say what stopping saves; 0 says nothing.
     """
 
     held_out: float = 0.02
