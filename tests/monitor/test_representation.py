@@ -145,3 +145,18 @@ def test_a_run_that_looks_at_a_single_film_is_summed_up_without_the_measures_tha
     table = result.tables[0]
     assert (result.exit_code, table.columns) == (0, ["steps", "minutes", "loss", "masked error"])
     assert table.note.endswith("1 of them measured")
+
+
+@pytest.mark.parametrize(("films", "verdict"), [(4, "not measured"), (15, "not measured"), (16, "healthy")])
+def test_of_few_films_neither_rank_nor_spread_is_measured_and_no_collapse_is_seen(
+    small_store, tmp_path, films, verdict
+):
+    watch = RepresentationWatch(
+        Store.open(small_store), FILMS[::3][:films], 32, WatchSettings(), RunFolder(tmp_path), warmup=1
+    )
+    method = Pixels(Backbone(BackboneSettings("test_resnet")))
+    for step in range(5):
+        numbers = watch.look(method, step)
+    assert watch.verdict.name == verdict
+    assert ("feature_rank" in numbers, "projection_std_ratio" in numbers) == (films >= 16,) * 2
+    assert (numbers["held_out_films"], "feature_cosine" in numbers, "feature_norm" in numbers) == (films, True, True)

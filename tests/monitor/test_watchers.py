@@ -1,5 +1,7 @@
 """What every run draws: frames where its views were cut, curves of what its method names."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,10 @@ import torch
 from scarce_cxr.commands.pretrain import parse
 from scarce_cxr.images.store import Store
 from scarce_cxr.monitor import watchers
-from scarce_cxr.monitor.watchers import draw_curves, draw_views, find_corners
+from scarce_cxr.monitor.watchers import draw_curves, draw_views, find_corners, make_watchers, steps_drawn
+from scarce_cxr.training.durations import Duration
 from scarce_cxr.training.pretrain import pretrain
-from scarce_cxr.training.recipe import Recipe
+from scarce_cxr.training.recipe import Recipe, TrainingSettings, WatchSettings
 from scarce_cxr.training.run_folder import Metrics, RunFolder
 from scarce_cxr.views.augment import Augmentation
 from scarce_cxr.views.draws import Draws
@@ -112,3 +115,36 @@ def test_before_the_first_step_there_are_no_curves(tmp_path, drawn):
     Metrics(tmp_path / "metrics.csv").write("watch", 0, 0, {"held_out_error": 1.0})
     assert draw_curves(RunFolder(tmp_path)) is None
     assert drawn == []
+
+
+def test_of_few_looks_all_are_drawn_and_of_many_two_dozen_evenly_apart():
+    assert steps_drawn(12, 5) == {0, 5, 10, 12}
+    assert steps_drawn(12, 0) == {0, 12}
+    drawn = sorted(steps_drawn(87_400, 874))
+    assert len(drawn) == 24
+    assert (drawn[0], drawn[-1]) == (0, 87_400)
+    assert all(step % 874 == 0 for step in drawn)
+    assert {(after - before) // 874 for before, after in pairwise(drawn)} == {4, 5}
+
+
+@pytest.mark.parametrize(
+    ("patients", "films", "said"),
+    [
+        (12, 256, None),
+        (12, 4, "4 of 24 held-out films (patients: 12): below 16 ... raise watch.films"),
+        (3, 256, "6 of 6 held-out films (patients: 3): below 16 ... raise watch.held_out"),
+        (0, 256, "0 of 0 held-out films (patients: 0): below 16 ... raise watch.held_out"),
+    ],
+)
+def test_a_run_that_looks_at_too_few_films_to_see_a_collapse_is_warned_of_it(
+    small_store, tmp_path, caplog, patients, films, said
+):
+    store = Store.open(small_store)
+    training = TrainingSettings(8, duration=Duration(3, "steps"), warmup=Duration(1, "steps"))
+    recipe = Recipe(method=None, views=OneView(32), training=training, watch=WatchSettings(films=films))
+    owners = store.table["patient_id"]
+    held_out = np.flatnonzero(owners.isin(owners.unique()[:patients]))
+    make_watchers(None, store, held_out, recipe, RunFolder(tmp_path))
+    assert len(caplog.messages) == (said is not None)
+    for part in said.split(" ... ") if said else ():
+        assert part in caplog.text

@@ -174,11 +174,11 @@ def test_early_looks_by_hand(small_store):
     course = {"warmup": 300, "log_every": 10, "watch_every": 1000, "save_every": 0, "keep_every": 0}
     course = Course(total=2100, **course, early_looks=early_looks(1000, 300))
     looks = [step for step in range(1, 2101) if course.looks_after(step)]
-    # 50, 100, 200, 400 after the beginning and after 300.
-    assert looks == [50, 100, 200, 350, 400, 500, 700, 1000, 2000, 2100]
-    # Twice 50 is no less than 100: short runs look as they would without.
-    assert not early_looks(100, 300)
-    assert early_looks(101, 300) == {50, 350}
+    # 50 and 100 after the beginning and after 300.
+    assert looks == [50, 100, 350, 400, 1000, 2000, 2100]
+    # 50 is no less than an eighth of 400: short runs look as they would without.
+    assert not early_looks(400, 300)
+    assert early_looks(401, 300) == {50, 350}
     assert not early_looks(0, 300)
     watcher = Remembers()
     run(small_store, watcher=watcher, watch_every=4, early_looks={1, 3})

@@ -201,10 +201,10 @@ def test_events_by_hand():
     assert planning.count_events(recipe, films=80) == Events(steps=100, looks=4, saves=7, kept=4)
     recipe = replace(recipe, training=replace(training, keep_every=steps(0)))
     assert planning.count_events(recipe, films=80) == Events(steps=100, looks=4, saves=4, kept=0)
-    # Every 1,000 of 2,000 steps; 50, 100, 200, 400 steps after the start and after 300 steps, 400 being of both.
+    # Every 1,000 of 2,000 steps; 50 and 100 steps after the start and after the warm-up of 300.
     early = replace(training, duration=steps(2000), warmup=steps(300))
     recipe = replace(recipe, training=early, watch=replace(recipe.watch, every=steps(1000)))
-    assert planning.count_events(recipe, films=80).looks == 1 + 2 + 7
+    assert planning.count_events(recipe, films=80).looks == 1 + 2 + 4
 
 
 def test_money_and_energy_by_hand():

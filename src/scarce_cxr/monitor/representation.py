@@ -24,7 +24,10 @@ from scarce_cxr.training.run_folder import RunFolder, read_looks
 logger = logging.getLogger(__name__)
 
 _FILMS_PER_DRAW = 100
-
+# Films that a look must see to measure how they are spread. A rank is at most one less than their number: where few are
+# seen, a healthy run has the rank of a collapse.
+FEWEST_FILMS = 16
+_OF_SPREAD = ("std", "std_ratio", "rank", "rankme", "alpha")
 
 Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
@@ -55,9 +58,10 @@ def measure_views(method: Method, views: Pairs, patients: np.ndarray) -> dict[st
         patients: (n,) whose film it is.
 
     Returns:
-        Named numbers: `feature_*` and `projection_*` (see `embedding_measures`, with `alignment` and `uniformity`),
-        `retrieval` with its interval, `held_out_matched_information` and its kin (see `matched_information`), and
-        `held_out_films`, `held_out_patients`, `held_out_views`, which stand behind them.
+        Named numbers: `feature_*` and `projection_*` (see `embedding_measures`, with `alignment` and `uniformity`; of
+        fewer than `FEWEST_FILMS` films nothing of rank and spread), `retrieval` with its interval,
+        `held_out_matched_information` and its kin (see `matched_information`), and `held_out_films`,
+        `held_out_patients`, `held_out_views`, which stand behind them.
     """
     films = len(patients)
     features = [encode_in_batches(method.backbone, view) for view in views[0]]
@@ -85,6 +89,8 @@ def _spread(what: str, views: list[torch.Tensor]) -> dict[str, float]:
     if np.isfinite(numbers["norm"]) and second.isfinite().all():
         numbers |= {"alignment": alignment(first, second)}
         numbers |= {"uniformity": (uniformity(first) + uniformity(second)) / 2}
+    if len(first) < FEWEST_FILMS:
+        numbers = {name: value for name, value in numbers.items() if name not in _OF_SPREAD}
     return {f"{what}_{name}": value for name, value in numbers.items()}
 
 

@@ -1,5 +1,6 @@
 """Which watchers a run gets, and the pictures that every run draws."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ import torch
 from scarce_cxr.figures import theme
 from scarce_cxr.figures.curves import run_curves
 from scarce_cxr.figures.views import Group, views_panel
+from scarce_cxr.images.splits import patients_of
 from scarce_cxr.images.store import Store
 from scarce_cxr.methods.method import Method
 from scarce_cxr.monitor.correlation import CorrelationWatch
 from scarce_cxr.monitor.reconstruction import MASKED_ERROR, ReconstructionWatch
-from scarce_cxr.monitor.representation import RepresentationWatch
+from scarce_cxr.monitor.representation import FEWEST_FILMS, RepresentationWatch
 from scarce_cxr.monitor.sparing import SparingFigure
 from scarce_cxr.training.loop import Watcher
 from scarce_cxr.training.recipe import Recipe
@@ -21,12 +23,16 @@ from scarce_cxr.views.augment import draw_geometry
 from scarce_cxr.views.draws import Draws
 from scarce_cxr.views.plans import MultiCrop, Normalization, OneView, Plan, TwoViews
 
+logger = logging.getLogger(__name__)
+
 # What the loop writes into a step's row; the other columns are what the method names.
 _NOT_OF_THE_METHOD = {
     *("kind", "step", "epoch", "loss", "lr", "grad_norm"),
     *("images_per_second", "waiting", "memory_gib"),
 }
 
+# Panels of a run: as many as its page has steps on the slider.
+_PANELS = 24
 _FILMS_DRAWN = 4
 _ORDINALS = ("first", "second", "third")
 _SQUARE = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
@@ -43,17 +49,42 @@ def make_watchers(method: Method, store: Store, films: np.ndarray, recipe: Recip
         run: where pictures go.
     """
     watchers: list[Watcher] = []
+    trained_on = len(store) - len(films)
+    total, warmup = recipe.training.check(trained_on)
     # Even steps through the held-out films rather than the first: a store is often sorted by patient.
     taken = films[np.unique(np.linspace(0, len(films) - 1, min(recipe.watch.films, len(films))).astype(int))]
+    if len(taken) < FEWEST_FILMS:
+        _warn_of_few(store, films, taken)
     if len(taken) and hasattr(method, "reconstruct"):
-        watchers.append(ReconstructionWatch(store, taken, recipe.views.size, recipe.watch.panel, run))
+        drawn = steps_drawn(total, recipe.watch.every.steps(trained_on // recipe.training.batch_size, total))
+        watchers.append(ReconstructionWatch(store, taken, recipe.views.size, recipe.watch.panel, run, drawn))
     if len(taken) > 1:
-        _, warmup = recipe.training.check(len(store) - len(films))
         watchers.append(RepresentationWatch(store, taken, recipe.views.size, recipe.watch, run, warmup))
     if len(taken) > 1 and hasattr(method, "correlate"):
         watchers.append(CorrelationWatch(store, taken, recipe.views.size, run))
     watchers.append(CurvesWatch(run))
     return watchers
+
+
+def steps_drawn(total: int, every: int, most: int = _PANELS) -> set[int]:
+    """The looks of a run of which a picture of its own is drawn: all, or so many evenly apart, first and last included.
+
+    Args:
+        total: steps of the run.
+        every: steps from one look to the next; 0 looks only before the first step and after the last.
+        most: how many.
+    """
+    looks = [*range(0, total, every or total), total]
+    return {looks[place] for place in np.linspace(0, len(looks) - 1, min(most, len(looks))).round().astype(int)}
+
+
+def _warn_of_few(store: Store, films: np.ndarray, taken: np.ndarray) -> None:
+    logger.warning(
+        "the monitor looks at %d of %d held-out films (patients: %d): below %d it measures neither rank nor spread, "
+        "and may miss a collapse; raise %s",
+        *(len(taken), len(films), len(np.unique(patients_of(store.table.iloc[films]).astype(str))), FEWEST_FILMS),
+        "watch.held_out" if len(films) < FEWEST_FILMS else "watch.films",
+    )
 
 
 class CurvesWatch(Watcher):

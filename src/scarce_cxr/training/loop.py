@@ -85,10 +85,10 @@ def early_looks(every: int, warmup: int) -> frozenset[int]:
         warmup: steps of the learning rate's warm-up.
 
     Returns:
-        50, 100, 200, 400, ... steps after the beginning and after the warm-up, as far as that is less than half of
+        50, 100, 200, 400, ... steps after the beginning and after the warm-up, as far as that is less than an eighth of
         `every`; some may lie beyond the run's end.
     """
-    offsets = list(takewhile(lambda offset: 2 * offset < every, (_FIRST_LOOK * 2**power for power in count())))
+    offsets = list(takewhile(lambda offset: 8 * offset < every, (_FIRST_LOOK * 2**power for power in count())))
     return frozenset(chain(offsets, (warmup + offset for offset in offsets)))
 
 

@@ -129,7 +129,7 @@ class WatchSettings:
         held_out: share of patients kept away from training, in [0, 1), chosen by a keyed hash.
         every: how often the watchers look. They also look before the first step and after the last, and, so that a
             long run learns early of a collapse, 50, 100, 200, 400, ... steps after the beginning and after the
-            warm-up, as far as that is less than half of this.
+            warm-up, as far as that is less than an eighth of this.
         films: the most held-out films that a look takes in.
         panel: held-out films that are drawn.
         on_collapse: what to do when the monitor's verdict is a collapse: warn and go on, or save and stop. What is
