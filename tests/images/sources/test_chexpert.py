@@ -160,3 +160,12 @@ def test_two_rows_for_a_film_and_no_table_at_all_are_refused(tmp_path: Path, dra
     (folder / "train.csv").write_text(f"{HEADER}\n{row}\n{row}\n")
     with pytest.raises(ScarceError, match="again in row 3"):
         CheXpertSource(folder).read(str)
+
+
+def test_a_film_whose_path_names_no_patient_is_left_out_with_a_reason(tmp_path: Path, draw):
+    folder = draw(tmp_path / "small", *(f"train/{film}" for film in FILMS), "extra.jpg")
+    (folder / "train.csv").write_text(train("CheXpert-v1.0-small"))
+    (folder / "test.csv").write_text("Path\nextra.jpg\n")
+    listing = CheXpertSource(folder).read(str)
+    assert ("extra.jpg", "its path does not end in patient, study and view") in listing.skipped
+    assert len(listing.records) == 3

@@ -77,7 +77,12 @@ class CheXpertSource:
         entries, tables = self._read_entries(files)
         entries = _spread(entries, films)
         joined = join(files, films, entries, _identify, ", ".join(tables), self.folder)
-        records = [_record(name, path, image_id, *entry) for name, path, image_id, entry in joined.films]
+        records = []
+        for name, path, image_id, entry in joined.films:
+            if _FILM_OR_STUDY.search(image_id):
+                records.append(_record(name, path, image_id, *entry))
+            else:
+                joined.skipped.append((name, "its path does not end in patient, study and view"))
         labelled = [name for name, table in tables.items() if _is_labelled(table)]
         notes = [
             f"labels read from {', '.join(labelled) or 'no table'}",
