@@ -9,7 +9,7 @@ import pytest
 
 from scarce_cxr.errors import ScarceError
 from scarce_cxr.images.keys import private_folder
-from scarce_cxr.images.splits import held_out, patients_of, refuse_shared_patients, split
+from scarce_cxr.images.splits import evenly, held_out, patients_of, refuse_shared_patients, split
 from scarce_cxr.images.store import Store
 
 
@@ -177,3 +177,10 @@ def test_a_refusal_names_original_paths_where_the_private_folder_is_there(small_
 def test_a_side_of_unknown_name_is_refused(table: pd.DataFrame):
     with pytest.raises(ScarceError, match="'fold 3' for image0"):
         split(with_official(table, ["fold 3"]))
+
+
+def test_even_steps_by_hand():
+    assert evenly(9, 3).tolist() == [0, 4, 8]
+    assert evenly(3, 9).tolist() == [0, 1, 2]
+    assert evenly(0, 3).tolist() == []
+    assert len(evenly(1000, 256)) == 256

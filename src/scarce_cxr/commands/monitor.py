@@ -207,11 +207,10 @@ def _choose_films(store: "Store", share: float, most: int) -> "np.ndarray":
     """(n,) indices of the films that a run with this share of patients held out looks at, at most `most`."""
     import numpy as np
 
-    from scarce_cxr.images.splits import held_out
+    from scarce_cxr.images.splits import evenly, held_out
 
     films = np.flatnonzero(held_out(store.table, share))
-    # As a run's watchers take them: even steps through all.
-    return films[np.unique(np.linspace(0, len(films) - 1, min(most, len(films))).astype(int))]
+    return films[evenly(len(films), most)]
 
 
 def _sides(store: "Store", films: "np.ndarray") -> "np.ndarray":

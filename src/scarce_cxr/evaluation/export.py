@@ -47,6 +47,7 @@ from scarce_cxr.evaluation.scores import calibrate, cut_at
 from scarce_cxr.images.decode import quantise, resize, scale
 from scarce_cxr.images.phantoms import draw_film
 from scarce_cxr.images.shots import Missing, Shots
+from scarce_cxr.images.splits import evenly
 from scarce_cxr.images.store import Store
 from scarce_cxr.training.run_folder import RunFolder
 from scarce_cxr.views.plans import Normalization, plain_view
@@ -160,7 +161,7 @@ def backbone_parts(start: Start, store: Store | None = None, pixels: Pixels = "f
     """A backbone alone, to be tried on films of the store, or on phantoms."""
     backbone = load_start(start)
     facts, notes = describe(start, backbone, store, pixels)
-    films = phantom_films(facts.film) if store is None else store.pixels(_spread(len(store)))
+    films = phantom_films(facts.film) if store is None else store.pixels(evenly(len(store), PARITY_FILMS))
     reference = Reference(films, Output(embed_pixels(backbone, start, films, facts.mean, facts.std)))
     return Parts(start, FilmModel(backbone, facts), reference, notes)
 
@@ -220,7 +221,7 @@ def probed_parts(
         film_model.head.bias.copy_(torch.tensor([of.bias for of in fitted]))
     if guarded is not None:
         film_model.guard.load_state_dict(guarded[0].state_dict())
-    rows = _spread(len(store))
+    rows = evenly(len(store), PARITY_FILMS)
     expected = Output(
         embed_pixels(backbone, start, store.pixels(rows), facts.mean, facts.std),
         np.stack([of.probabilities[rows] for of in fitted], axis=1),
@@ -363,16 +364,11 @@ def _calibrated(
 
 
 def _try_guard(store: Store, features: np.ndarray, rows: np.ndarray, guard: Guard, facts: GuardFacts) -> GuardFacts:
-    rows = rows[_spread(len(rows), _TRIED)]
+    rows = rows[evenly(len(rows), _TRIED)]
     warned = 0
     for part in np.array_split(rows, -(-len(rows) // PARITY_FILMS)) if len(rows) else ():
         warned += sum(map(bool, warn_of(store.pixels(part), distances_of(guard, features[part]), facts)))
     return replace(facts, held_out_films=len(rows), held_out_warned=warned)
-
-
-def _spread(count: int, most: int = PARITY_FILMS) -> np.ndarray:
-    """At most `most` of `count` positions, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)) if count else np.empty(0, int)
 
 
 def _width(backbone: Backbone, size: int) -> int:

@@ -178,3 +178,8 @@ def _official_sides(table: "pd.DataFrame") -> "pd.Series":
 def _describe(film: dict[str, str], names: "pd.Series | None") -> str:
     path = None if names is None else names.get(film["image_id"])
     return f"{film['image_id']}{f' ({path})' if path else ''} in {film['side']}"
+
+
+def evenly(count: int, most: int) -> np.ndarray:
+    """At most `most` of `count` positions, in even steps from first to last: a store is often sorted by patient."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)) if count else np.empty(0, int)

@@ -9,7 +9,7 @@ import torch
 from scarce_cxr.figures import theme
 from scarce_cxr.figures.curves import run_curves
 from scarce_cxr.figures.views import Group, views_panel
-from scarce_cxr.images.splits import patients_of
+from scarce_cxr.images.splits import evenly, patients_of
 from scarce_cxr.images.store import Store
 from scarce_cxr.methods.method import Method
 from scarce_cxr.monitor.correlation import CorrelationWatch
@@ -51,8 +51,7 @@ def make_watchers(method: Method, store: Store, films: np.ndarray, recipe: Recip
     watchers: list[Watcher] = []
     trained_on = len(store) - len(films)
     total, warmup = recipe.training.check(trained_on)
-    # Even steps through the held-out films rather than the first: a store is often sorted by patient.
-    taken = films[np.unique(np.linspace(0, len(films) - 1, min(recipe.watch.films, len(films))).astype(int))]
+    taken = films[evenly(len(films), recipe.watch.films)]
     if len(taken) < FEWEST_FILMS:
         _warn_of_few(store, films, taken)
     if len(taken) and hasattr(method, "reconstruct"):
@@ -123,7 +122,7 @@ def draw_views(recipe: Recipe, store: Store, path: Path) -> Path:
     """
     plan = recipe.views
     several = len(plan.sizes) > 1
-    films = np.unique(np.linspace(0, len(store) - 1, _FILMS_DRAWN).astype(int))
+    films = evenly(len(store), _FILMS_DRAWN)
     pixels = torch.from_numpy(store.pixels(films))
     normalization = Normalization(store.mean, store.std)
     groups = []
